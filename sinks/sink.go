@@ -1,0 +1,104 @@
+// Package sinks says what a destination of sealed records is, and delivers to one.
+//
+// A [Sink] stores batches and remembers, durably and together with them, how far
+// it got in each partition. [Deliverer] adds what every sink needs and none should
+// write again: retry with full jitter, a circuit breaker, isolation of poison
+// records by bisecting, and their hand-over to the rejects topic. It knows no
+// Kafka and no database; internal/stream drives it, one consumer group per sink,
+// so that a dead sink delays nobody else.
+//
+// Sinks live in folders of their own (sinks/postgres) and all pass the suite in
+// sinks/sinktest.
+package sinks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/sealstream/sealstream/ledger"
+)
+
+// Partition names one partition of a sealed topic.
+type Partition struct {
+	Topic string
+	ID    int32
+}
+
+func (p Partition) String() string { return fmt.Sprintf("%s/%d", p.Topic, p.ID) }
+
+// Record is one sealed record at its place in a sealed topic.
+type Record struct {
+	Offset int64 // in the sealed partition
+	ledger.Sealed
+}
+
+// Batch is a run of records of one partition, in order. From is the offset the
+// sink must have stored for the partition (the compare of compare-and-set), Next
+// the one it stores with the rows. A Batch without records only moves the offset:
+// that is how a rejected record, or a run of transaction markers, is passed.
+type Batch struct {
+	Partition  Partition
+	From, Next int64
+	Records    []Record
+}
+
+// Sink is a destination.
+//
+// Outcomes of Write, and there are only these: nil, everything in all batches is
+// durable and the offsets are stored, atomically with the rows where the
+// destination can; *[Rejected], the destination will never take some of the data,
+// nothing of this call is stored; [ErrMoved], the stored offset is not From; a
+// *[ConfigError], the destination is set up wrongly; any other error, nothing is
+// known and the same call will be made again. Write never retries by itself.
+type Sink interface {
+	// Positions returns the stored offset of each partition asked for, 0 for one
+	// never seen.
+	Positions(ctx context.Context, ps []Partition) (map[Partition]int64, error)
+	Write(ctx context.Context, batches []Batch) error
+	// Probe is a cheap question whether the destination answers; the breaker asks
+	// it before it lets a batch through again.
+	Probe(ctx context.Context) error
+}
+
+// ErrMoved means that another owner has moved a partition's stored offset, or that
+// an earlier Write whose answer was lost did commit. Read Positions again.
+var ErrMoved = errors.New("stored offset has moved: another owner wrote, or an unanswered write was committed")
+
+// Rejected means the destination refuses data for what it is, not for how the
+// destination is. The Deliverer bisects until one record is left and sends that
+// one to the rejects topic.
+type Rejected struct {
+	Code   string // the destination's own code, such as SQLSTATE 22021
+	Reason string // bounded label for metrics and headers, such as "invalid_text"
+	Err    error
+}
+
+func (e *Rejected) Error() string {
+	return fmt.Sprintf("rejected (%s, %s): %v", e.Reason, e.Code, e.Err)
+}
+func (e *Rejected) Unwrap() error { return e.Err }
+
+// ConfigError means that no retry can help until a person changes something: bad
+// credentials, a missing table. It opens the breaker at once and never rejects data.
+type ConfigError struct{ Err error }
+
+func (e *ConfigError) Error() string { return "configuration: " + e.Err.Error() }
+func (e *ConfigError) Unwrap() error { return e.Err }
+
+// Rejection is one record set aside, with why.
+type Rejection struct {
+	Sink      string
+	Partition Partition
+	Record    Record
+	Code      string
+	Reason    string
+	Detail    string // bounded, free of record contents
+	Attempts  int
+}
+
+// A Rejecter keeps rejections. When Reject returns nil they are durable; only
+// then may the stored offset pass them.
+type Rejecter interface {
+	Reject(ctx context.Context, rs []Rejection) error
+}
