@@ -1,0 +1,326 @@
+package embedded
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+)
+
+// sealedSuffix ends the names of sealed topics. Their records are made from
+// source records, so they go to disk after them.
+const sealedSuffix = ".sealed"
+
+// syncWorkers is how many files of one class are synced at once; the file
+// system merges their journal commits.
+const syncWorkers = 4
+
+// racyFor is how long after a change a directory is listed again at every
+// pass: two changes within one tick of the file system's clock look like one.
+const racyFor = 2 * time.Second
+
+// The classes of a pass, in the order in which they reach the disk: a sealed
+// record never becomes durable before its source, an offset never before the
+// records it speaks of. A power cut between two passes can still break the
+// order, as the kernel writes back when it likes; what depends on it must be
+// able to tell (the seal compares its head with the source at start).
+const (
+	classSource = iota
+	classSealed
+	classState
+	classes
+)
+
+// fileMark is what shows that a file changed since it was last synced.
+type fileMark struct {
+	size  int64
+	mtime time.Time
+}
+
+// syncedDir is one directory of the broker's log.
+type syncedDir struct {
+	path   string
+	class  int
+	mtime  time.Time           // of the directory, when it was last listed
+	listed time.Time           // when that was; zero = never
+	files  map[string]fileMark // as of the last successful sync
+}
+
+// syncer brings the broker's files to disk in passes. kfake writes with plain
+// write(2) and never syncs by itself: that survives the death of the process,
+// not that of the machine.
+type syncer struct {
+	root    string
+	every   time.Duration
+	metrics *brokerMetrics
+	// syncFile is fdatasync of the file at a path; tests break it.
+	syncFile func(path string) error
+
+	passMu sync.Mutex // one pass at a time
+	dirs   map[string]*syncedDir
+
+	mu      sync.Mutex
+	begun   uint64        // passes begun
+	ended   chan struct{} // closed and replaced when a pass ends
+	last    uint64        // the last pass that ended well
+	idle    bool          // the last pass found nothing to do
+	err     error         // the first failure, for ever
+	waiting chan struct{} // capacity 1: somebody waits for a pass
+}
+
+func newSyncer(root string, every time.Duration, m *brokerMetrics) *syncer {
+	return &syncer{
+		root: root, every: every, metrics: m, syncFile: syncPath,
+		dirs: map[string]*syncedDir{}, ended: make(chan struct{}), waiting: make(chan struct{}, 1),
+	}
+}
+
+// run makes passes until ctx ends or one fails.
+func (s *syncer) run(ctx context.Context, fail func(error)) {
+	t := time.NewTicker(s.every)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		case <-s.waiting:
+			// On a quiet broker a caller need not wait for the tick;
+			// under load the ticks decide, or the disk would do
+			// nothing but sync.
+			if !s.quiet() {
+				continue
+			}
+		}
+		if err := s.pass(); err != nil {
+			fail(err)
+			return
+		}
+	}
+}
+
+func (s *syncer) quiet() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.idle
+}
+
+// wait returns when a pass that began after the call has ended.
+func (s *syncer) wait(ctx context.Context) error {
+	s.mu.Lock()
+	want := s.begun + 1
+	s.mu.Unlock()
+	select {
+	case s.waiting <- struct{}{}:
+	default:
+	}
+	for {
+		s.mu.Lock()
+		err, last, ended := s.err, s.last, s.ended
+		s.mu.Unlock()
+		switch {
+		case err != nil:
+			return err
+		case last >= want:
+			return nil
+		}
+		select {
+		case <-ended:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for the group fsync: %w", ctx.Err())
+		}
+	}
+}
+
+// pass brings everything that changed so far to disk.
+func (s *syncer) pass() error {
+	s.passMu.Lock()
+	defer s.passMu.Unlock()
+	s.mu.Lock()
+	if err := s.err; err != nil {
+		s.mu.Unlock()
+		return err
+	}
+	s.begun++
+	n := s.begun
+	s.mu.Unlock()
+
+	start := time.Now()
+	files, err := s.syncAll()
+	s.metrics.pass(time.Since(start), files, err)
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil {
+		// The kernel reports a failed write-back once and forgets the
+		// pages: the next sync of the same file would succeed without
+		// them. So this is the end of acknowledging.
+		s.err = fmt.Errorf("group fsync: %w", err)
+		err = s.err
+	} else {
+		s.last = n
+		s.idle = files == 0
+	}
+	close(s.ended)
+	s.ended = make(chan struct{})
+	return err
+}
+
+func (s *syncer) syncAll() (files int, err error) {
+	if err := s.findDirs(); err != nil {
+		return 0, err
+	}
+	for class := range classes {
+		var jobs []syncJob
+		for _, d := range s.dirs {
+			if d.class != class {
+				continue
+			}
+			js, err := d.changed()
+			if err != nil {
+				return files, err
+			}
+			jobs = append(jobs, js...)
+		}
+		if err := s.do(jobs); err != nil {
+			return files, err
+		}
+		files += len(jobs)
+	}
+	return files, nil
+}
+
+// findDirs takes up partition directories that are new and forgets those that
+// are gone.
+func (s *syncer) findDirs() error {
+	s.addDir(s.root, classState)
+	parts := filepath.Join(s.root, "partitions")
+	names, err := os.ReadDir(parts)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("list partitions: %w", err)
+	}
+	s.addDir(parts, classSource)
+	seen := make(map[string]bool, len(names)+2)
+	seen[s.root], seen[parts] = true, true
+	for _, n := range names {
+		path := filepath.Join(parts, n.Name())
+		seen[path] = true
+		class := classSource
+		if topic := n.Name()[:max(strings.LastIndexByte(n.Name(), '-'), 0)]; strings.HasSuffix(topic, sealedSuffix) {
+			class = classSealed
+		}
+		s.addDir(path, class)
+	}
+	for path := range s.dirs {
+		if !seen[path] {
+			delete(s.dirs, path)
+		}
+	}
+	return nil
+}
+
+func (s *syncer) addDir(path string, class int) {
+	if s.dirs[path] == nil {
+		s.dirs[path] = &syncedDir{path: path, class: class, files: map[string]fileMark{}}
+	}
+}
+
+// syncJob is one file or directory to be synced. done remembers what was
+// synced; it runs only after success.
+type syncJob struct {
+	path string
+	done func()
+}
+
+// changed lists what has to be synced in a directory.
+func (d *syncedDir) changed() ([]syncJob, error) {
+	st, err := os.Stat(d.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil // its topic was deleted meanwhile
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look at %s: %w", d.path, err)
+	}
+	var jobs []syncJob
+	now := time.Now()
+	if !st.ModTime().Equal(d.mtime) || d.listed.Sub(d.mtime) < racyFor {
+		if err := d.list(); err != nil {
+			return nil, err
+		}
+		if !st.ModTime().Equal(d.mtime) {
+			mtime := st.ModTime()
+			jobs = append(jobs, syncJob{d.path, func() { d.mtime = mtime }})
+		}
+		d.listed = now
+	}
+	for name, old := range d.files {
+		path := filepath.Join(d.path, name)
+		st, err := os.Stat(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			delete(d.files, name)
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("look at %s: %w", path, err)
+		}
+		mark := fileMark{st.Size(), st.ModTime()}
+		if mark.size != old.size || !mark.mtime.Equal(old.mtime) {
+			jobs = append(jobs, syncJob{path, func() { d.files[name] = mark }})
+		}
+	}
+	return jobs, nil
+}
+
+// list takes up files that are new.
+func (d *syncedDir) list() error {
+	names, err := os.ReadDir(d.path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("list %s: %w", d.path, err)
+	}
+	for _, n := range names {
+		if n.IsDir() || strings.HasSuffix(n.Name(), ".tmp") {
+			continue
+		}
+		if _, ok := d.files[n.Name()]; !ok {
+			d.files[n.Name()] = fileMark{size: -1}
+		}
+	}
+	return nil
+}
+
+// do syncs the files of one class, a few at a time.
+func (s *syncer) do(jobs []syncJob) error {
+	errs := make([]error, len(jobs))
+	next := make(chan int)
+	var wg sync.WaitGroup
+	for range min(syncWorkers, len(jobs)) {
+		wg.Go(func() {
+			for i := range next {
+				errs[i] = s.syncFile(jobs[i].path)
+			}
+		})
+	}
+	for i := range jobs {
+		next <- i
+	}
+	close(next)
+	wg.Wait()
+	for i, err := range errs {
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // deleted or replaced since it was listed
+		}
+		if err != nil {
+			return err
+		}
+		jobs[i].done()
+	}
+	return nil
+}

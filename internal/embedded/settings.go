@@ -1,0 +1,33 @@
+package embedded
+
+import "strconv"
+
+// Settings of the broker that are not for anyone to change; see the rules in
+// brokerSettings.
+const (
+	segmentBytes    = 16 << 20
+	cleanerBackoff  = 3600_000   // ms
+	messageMaxBytes = 1048588    // Kafka's own default: topics that need more say so
+	neverMinutes    = 2147483647 // the greatest value kfake takes: 4,085 years
+)
+
+// brokerSettings are the broker's settings for one start.
+//
+// Segments are small because a restart reads one whole segment of every
+// partition at once. Retention is off here as well as on our topics: as soon as
+// one topic has a retention of its own, kfake applies the broker's default to
+// all that have none, and by time it deletes everything before one late event.
+// The cleaner rests for an hour because it stalls all clients while it runs.
+// Group offsets never expire: a sink that was off for a month goes on where it
+// stopped.
+func brokerSettings(boot string) map[string]string {
+	return map[string]string{
+		BootConfig:                  boot,
+		"log.segment.bytes":         strconv.Itoa(segmentBytes),
+		"log.retention.ms":          "-1",
+		"log.retention.bytes":       "-1",
+		"log.cleaner.backoff.ms":    strconv.Itoa(cleanerBackoff),
+		"message.max.bytes":         strconv.Itoa(messageMaxBytes),
+		"offsets.retention.minutes": strconv.Itoa(neverMinutes),
+	}
+}
