@@ -21,22 +21,40 @@ type Input struct {
 	Partition int32
 	Start     int64 // log start offset of the input partition
 	Committed int64 // group offset, -1 when none
-	End       int64 // end offset of the output partition (LSO = HWM)
-	OutputID  ledger.TopicID
+
+	// At returns the committed record at an offset, nil when none is to be read there.
+	At func(offset int64) (*ledger.Record, error)
+}
+
+// Output is what the output partition holds at the moment of recovery, when no
+// transaction on it is undecided.
+type Output struct {
+	Topic string
+	ID    ledger.TopicID
+	End   int64 // its end offset (LSO = HWM)
+
+	// Tail holds its last committed data records, oldest first: at least the last
+	// one if there is any that can be read.
+	Tail []ledger.Record
+
+	// Trimmed says that there is a history but no readable data record.
+	Trimmed bool
+
+	// First returns the first record for which match is true, nil if none is. The
+	// caller promises that match is false for a first part of the partition and
+	// true for the rest, so that a binary search finds it.
+	First func(match func(*ledger.Record) bool) (*ledger.Record, error)
 }
 
 // A Processor makes the fold of a partition from what the output partition holds.
 type Processor interface {
-	// Restore gets the last committed data records of the output partition, oldest
-	// first, as many as the runner read in its first look (at least the last one if
-	// there is one). trimmed says that the output has a history but no readable data
-	// record. A *[Doubt] stops the partition; any other error is retried.
-	Restore(in Input, tail []ledger.Record, trimmed bool) (Fold, error)
+	// Restore decides from where the fold of in goes on. A *[Doubt] stops the
+	// partition; any other error is retried.
+	Restore(in Input, out Output) (Fold, error)
 
-	// Resume is Restore for a stopped partition under an operator's order. It
-	// returns the fold that starts the successor, or an error that says why the
-	// order does not fit, which leaves the partition stopped.
-	Resume(in Input, tail []ledger.Record, trimmed bool, o Order) (Fold, error)
+	// Resume is Restore for a stopped partition under an operator's order. An error
+	// says why the order does not fit, and leaves the partition stopped.
+	Resume(in Input, out Output, o Order) (Fold, error)
 }
 
 // A Fold is the state of one partition. Methods are called from one goroutine at a time.
@@ -78,18 +96,3 @@ const (
 )
 
 func (d *Doubt) Error() string { return fmt.Sprintf("%s: %s", d.Kind, d.Detail) }
-
-// Order is an operator's command, an event of ledger.control, that lets a stopped
-// partition go on. It fits one state of the output partition only (OutputID, End,
-// Leaf), so it can be applied once and never again.
-type Order struct {
-	ID        string         `json:"id"`
-	Source    string         `json:"source"`
-	Partition int32          `json:"partition"`
-	OutputID  ledger.TopicID `json:"-"`
-	End       int64          `json:"end"`      // end offset of the stopped output partition
-	Leaf      string         `json:"leaf"`     // hex leaf hash of the last readable record, or "none readable"
-	Previous  string         `json:"previous"` // "none" or "<ledger id> <size> <base64 leaf>"; used when none is readable
-	Reason    string         `json:"reason"`
-	By        string         `json:"by"`
-}

@@ -1,0 +1,186 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/sealstream/sealstream/schemas"
+)
+
+// TopicsReport says what [EnsureTopics] found and did.
+type TopicsReport struct {
+	Created  []string
+	Extended []string // sealed topics that got more partitions
+	Problems []string // settings that would lose or refuse evidence, each with what to set
+}
+
+// EnsureTopics makes the topics that are missing, extends sealed topics that have
+// fewer partitions than their source, and checks those that exist. It never changes
+// a setting of an existing topic. replication -1 takes the broker's default.
+func EnsureTopics(ctx context.Context, c Config, topics []schemas.Topic, replication int16) (TopicsReport, error) {
+	cl, err := kgo.NewClient(append(c.Opts(), quickRetries()...)...)
+	if err != nil {
+		return TopicsReport{}, fmt.Errorf("make client: %w", err)
+	}
+	defer cl.Close()
+	adm := kadm.NewClient(cl)
+	var rep TopicsReport
+	have, err := listTopics(ctx, adm, topics)
+	if err != nil {
+		return rep, err
+	}
+	for _, t := range topics {
+		if _, ok := have[t.Name]; ok {
+			continue
+		}
+		conf := map[string]*string{}
+		for k, v := range t.Config() {
+			conf[k] = kadm.StringPtr(v)
+		}
+		parts := t.Partitions
+		if src, ok := have[t.Source]; ok && t.Sealed() {
+			parts = max(parts, int32(len(src.Partitions)))
+		}
+		r, err := adm.CreateTopic(ctx, parts, replication, conf, t.Name)
+		if err = errors.Join(err, r.Err); err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
+			return rep, fmt.Errorf("create topic %s: %w", t.Name, err)
+		}
+		if err == nil {
+			rep.Created = append(rep.Created, t.Name)
+		}
+	}
+	if err := extendSealed(ctx, adm, topics, &rep); err != nil {
+		return rep, err
+	}
+	rep.Problems, err = checkTopics(ctx, adm, topics)
+	return rep, err
+}
+
+// CheckTopics only looks.
+func CheckTopics(ctx context.Context, c Config, topics []schemas.Topic) ([]string, error) {
+	cl, err := kgo.NewClient(append(c.Opts(), quickRetries()...)...)
+	if err != nil {
+		return nil, fmt.Errorf("make client: %w", err)
+	}
+	defer cl.Close()
+	return checkTopics(ctx, kadm.NewClient(cl), topics)
+}
+
+func listTopics(ctx context.Context, adm *kadm.Client, topics []schemas.Topic) (kadm.TopicDetails, error) {
+	names := make([]string, len(topics))
+	for i, t := range topics {
+		names[i] = t.Name
+	}
+	md, err := adm.Metadata(ctx, names...)
+	if err != nil {
+		return nil, fmt.Errorf("list topics: %w", err)
+	}
+	have := kadm.TopicDetails{}
+	for name, td := range md.Topics {
+		if td.Err == nil {
+			have[name] = td
+		} else if !errors.Is(td.Err, kerr.UnknownTopicOrPartition) {
+			return nil, fmt.Errorf("describe topic %s: %w", name, td.Err)
+		}
+	}
+	return have, nil
+}
+
+func extendSealed(ctx context.Context, adm *kadm.Client, topics []schemas.Topic, rep *TopicsReport) error {
+	have, err := listTopics(ctx, adm, topics)
+	if err != nil {
+		return err
+	}
+	for _, t := range topics {
+		src, sealed := have[t.Source], have[t.Name]
+		if !t.Sealed() || len(sealed.Partitions) >= len(src.Partitions) {
+			continue
+		}
+		rs, err := adm.UpdatePartitions(ctx, len(src.Partitions), t.Name)
+		if err = errors.Join(err, rs.Error()); err != nil {
+			return fmt.Errorf("extend %s to %d partitions: %w", t.Name, len(src.Partitions), err)
+		}
+		rep.Extended = append(rep.Extended, t.Name)
+	}
+	return nil
+}
+
+// checkTopics compares only what evidence depends on.
+func checkTopics(ctx context.Context, adm *kadm.Client, topics []schemas.Topic) ([]string, error) {
+	have, err := listTopics(ctx, adm, topics)
+	if err != nil {
+		return nil, err
+	}
+	var names, problems []string
+	byName := map[string]schemas.Topic{}
+	for _, t := range topics {
+		byName[t.Name] = t
+		if _, ok := have[t.Name]; ok {
+			names = append(names, t.Name)
+		} else {
+			problems = append(problems, fmt.Sprintf("%s: missing: run sealstream topics", t.Name))
+		}
+	}
+	if len(names) == 0 {
+		return problems, nil
+	}
+	rcs, err := adm.DescribeTopicConfigs(ctx, names...)
+	if err != nil {
+		return nil, fmt.Errorf("describe topic configurations: %w", err)
+	}
+	for _, rc := range rcs {
+		if rc.Err != nil {
+			return nil, fmt.Errorf("describe configuration of %s: %w", rc.Name, rc.Err)
+		}
+		got := map[string]string{}
+		for _, c := range rc.Configs {
+			got[c.Key] = c.MaybeValue()
+		}
+		problems = append(problems, topicProblems(byName[rc.Name], got)...)
+	}
+	slices.Sort(problems)
+	return problems, nil
+}
+
+// topicProblems names each setting of one topic that would lose or refuse evidence.
+func topicProblems(t schemas.Topic, got map[string]string) []string {
+	var out []string
+	bad := func(key, want string) {
+		out = append(out, fmt.Sprintf("%s: %s is %q, want %s", t.Name, key, got[key], want))
+	}
+	if strings.Contains(got["cleanup.policy"], "compact") && t.Cleanup == "delete" {
+		bad("cleanup.policy", "delete: compaction drops records that statements count")
+	}
+	if !t.Sealed() {
+		return out
+	}
+	want := t.Config()
+	for _, k := range slices.Sorted(maps.Keys(want)) {
+		switch k {
+		case "retention.ms", "retention.bytes":
+			if got[k] != want[k] {
+				bad(k, want[k]+": the broker would delete evidence")
+			}
+		case "message.timestamp.type":
+			if got[k] != want[k] {
+				bad(k, want[k])
+			}
+		case "max.message.bytes", "message.timestamp.before.max.ms", "message.timestamp.after.max.ms":
+			have, err := strconv.ParseInt(got[k], 10, 64)
+			least, _ := strconv.ParseInt(want[k], 10, 64)
+			if got[k] != "" && (err != nil || have < least) {
+				bad(k, "at least "+want[k]+": records the source takes would be refused")
+			}
+		}
+	}
+	return out
+}

@@ -1,0 +1,297 @@
+// Package seal turns source records into sealed records: the source record byte for
+// byte, plus a header with the 200-byte statement that chains it to the one before.
+//
+// It is a pure fold; internal/stream runs it. Its state, the head of each ledger,
+// comes back from the sealed topic itself: the last committed record says the seq,
+// the leaf and the source offset of everything before it. Evidence is never refused:
+// seal looks at no schema, and a value of any bytes, size or timestamp is sealed.
+//
+// What it will not do is guess. When the output cannot be explained by the input (a
+// trimmed head, an output shorter than what the group had committed, two records of
+// one seq, another topic under the same name) it answers with a [processors.Doubt],
+// and the partition goes on only under an operator's order: the old ledger, if its
+// head can be read, gets a close record, and a new one begins with a genesis that
+// names the old one.
+package seal
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+
+	"github.com/sealstream/sealstream/ledger"
+	"github.com/sealstream/sealstream/processors"
+)
+
+// Options configure a [Processor].
+type Options struct {
+	// Name is this installation's log name; see docs/ledger-format.md section 5.
+	Name string
+	// Keys are the salt masters this member holds.
+	Keys *ledger.Keyring
+	// EventIDs writes UUID event ids into the statements of new ledgers.
+	EventIDs bool
+}
+
+// Processor makes the folds of the seal stage.
+type Processor struct{ o Options }
+
+// New returns a processor.
+func New(o Options) *Processor { return &Processor{o: o} }
+
+var _ processors.Processor = (*Processor)(nil)
+
+// Restore decides how in goes on from what out holds; see the package comment.
+func (p *Processor) Restore(in processors.Input, out processors.Output) (processors.Fold, error) {
+	if in.TopicID == (ledger.TopicID{}) {
+		return nil, doubt(processors.DoubtTopicID, "the brokers name no topic id for %s: topics must be made by Kafka 2.8 or newer", in.Topic)
+	}
+	if out.Trimmed {
+		return nil, doubt(processors.DoubtTrimmed, "%s/%d has a history but no readable record: the head was trimmed", out.Topic, in.Partition)
+	}
+	if len(out.Tail) == 0 {
+		if in.Committed > 0 {
+			return nil, doubt(processors.DoubtShort, "%s/%d is empty, yet the group has committed offset %d", out.Topic, in.Partition, in.Committed)
+		}
+		return p.begin(in, nil)
+	}
+	head, err := p.readTail(in, out)
+	if err != nil {
+		return nil, err
+	}
+	genesis, err := p.genesisOf(in, out, head)
+	if err != nil {
+		return nil, err
+	}
+	if head.Statement.Topic != in.TopicID {
+		return nil, doubt(processors.DoubtTopicID, "%s has id %s, the head of %s/%d was sealed from topic id %s: the source was made anew",
+			in.Topic, in.TopicID, out.Topic, in.Partition, head.Statement.Topic)
+	}
+	var chain *ledger.Chain
+	if genesis != nil {
+		chain, err = ledger.Resume(head, *genesis, p.o.Keys)
+	} else {
+		chain, err = ledger.Continue(head, p.o.Keys)
+	}
+	if err != nil {
+		return nil, resumeDoubt(out, in, err)
+	}
+	if in.Committed > chain.Next() {
+		return nil, doubt(processors.DoubtShort, "%s/%d ends at source offset %d, yet the group has committed %d: the output lost records",
+			out.Topic, in.Partition, chain.Next(), in.Committed)
+	}
+	if err := p.explain(in, out); err != nil {
+		return nil, err
+	}
+	return newFold(chain, nil, in.Start), nil
+}
+
+// explain compares what the output holds beyond the group offset with the source. A
+// transaction commits both at once, so more output than offset means a commit that
+// was cut in half, or lost group offsets; or that somebody else wrote statements.
+func (p *Processor) explain(in processors.Input, out processors.Output) error {
+	if in.Committed < 0 || in.At == nil {
+		return nil
+	}
+	for i := range out.Tail {
+		s, err := ledger.Open(&out.Tail[i])
+		if err != nil || s.Statement.Kind != ledger.KindEvent {
+			continue
+		}
+		off := int64(s.Statement.Offset)
+		if off < in.Committed || off < in.Start {
+			continue
+		}
+		src, err := in.At(off)
+		if err != nil {
+			return fmt.Errorf("read %s/%d@%d: %w", in.Topic, in.Partition, off, err)
+		}
+		if src == nil || !bytes.Equal(ledger.AppendFrame(nil, src), ledger.AppendFrame(nil, &s.Source)) {
+			return doubt(processors.DoubtFork, "%s/%d holds a statement about source offset %d that the source does not explain: someone else wrote it",
+				out.Topic, in.Partition, off)
+		}
+	}
+	return nil
+}
+
+// readTail opens the records at the end of the output and checks that they are one
+// chain. It returns the head.
+func (p *Processor) readTail(in processors.Input, out processors.Output) (*ledger.Sealed, error) {
+	var prev *ledger.Sealed
+	for i := range out.Tail {
+		r := &out.Tail[i]
+		s, err := ledger.Open(r)
+		if err != nil {
+			return nil, doubt(processors.DoubtMalformed, "%s/%d@%d is not a sealed record: %v", out.Topic, in.Partition, r.Offset, err)
+		}
+		if prev != nil {
+			if err := follows(prev, &s); err != nil {
+				return nil, doubt(kindOf(prev, &s), "%s/%d@%d: %v", out.Topic, in.Partition, r.Offset, err)
+			}
+		}
+		prev = &s
+	}
+	if prev.Statement.Kind == ledger.KindClose {
+		return nil, doubt(processors.DoubtMalformed, "%s/%d ends with a close record without the genesis of its successor", out.Topic, in.Partition)
+	}
+	if prev.Statement.Partition != uint32(in.Partition) {
+		return nil, doubt(processors.DoubtMalformed, "%s/%d ends with a statement about partition %d", out.Topic, in.Partition, prev.Statement.Partition)
+	}
+	return prev, nil
+}
+
+func kindOf(a, b *ledger.Sealed) processors.DoubtKind {
+	if a.Statement.Ledger == b.Statement.Ledger && b.Statement.Seq <= a.Statement.Seq {
+		return processors.DoubtFork
+	}
+	return processors.DoubtMalformed
+}
+
+// follows says whether b may stand directly behind a.
+func follows(a, b *ledger.Sealed) error {
+	if a.Statement.Kind == ledger.KindClose {
+		if b.Statement.Kind != ledger.KindGenesis || !bytes.Equal(a.CloseBody(), b.GenesisBody()) {
+			return errors.New("a close record must be followed by the genesis it names")
+		}
+		return nil
+	}
+	switch {
+	case b.Statement.Ledger != a.Statement.Ledger:
+		return fmt.Errorf("ledger %s follows ledger %s, which has no close record", b.Statement.Ledger, a.Statement.Ledger)
+	case b.Statement.Seq <= a.Statement.Seq:
+		return fmt.Errorf("seq %d stands a second time, behind seq %d", b.Statement.Seq, a.Statement.Seq)
+	case b.Statement.Seq != a.Statement.Seq+1:
+		return fmt.Errorf("seq %d follows seq %d", b.Statement.Seq, a.Statement.Seq)
+	case b.Statement.Prev != a.Leaf():
+		return fmt.Errorf("seq %d does not name the leaf of seq %d", b.Statement.Seq, a.Statement.Seq)
+	}
+	return nil
+}
+
+// genesisOf finds the genesis of the head's ledger and checks that this installation
+// may go on with it. It returns nil when the genesis can no longer be read.
+func (p *Processor) genesisOf(in processors.Input, out processors.Output, head *ledger.Sealed) (*ledger.Genesis, error) {
+	id := head.Statement.Ledger
+	// All records of one ledger stand together, so "is of this ledger" is false for
+	// what came before and true from its genesis on.
+	first, err := out.First(func(r *ledger.Record) bool {
+		s, err := ledger.Open(r)
+		return err == nil && s.Statement.Ledger == id
+	})
+	if err != nil {
+		return nil, fmt.Errorf("find the genesis of ledger %s: %w", id, err)
+	}
+	if first == nil {
+		return nil, nil
+	}
+	s, err := ledger.Open(first)
+	if err != nil || s.Statement.Kind != ledger.KindGenesis {
+		return nil, nil // trimmed by our own scheduler
+	}
+	g, err := ledger.ParseGenesis(s.GenesisBody())
+	if err != nil {
+		return nil, doubt(processors.DoubtMalformed, "genesis of ledger %s: %v", id, err)
+	}
+	if g.Name != p.o.Name || g.Cluster != in.Cluster || g.Source != in.Topic {
+		return nil, doubt(processors.DoubtIdentity, "ledger %s began as (name %s, cluster %s, source %s), this is (name %s, cluster %s, source %s)",
+			id, g.Name, g.Cluster, g.Source, p.o.Name, in.Cluster, in.Topic)
+	}
+	return &g, nil
+}
+
+// Resume starts the successor that an operator's order allows; see [processors.Order].
+func (p *Processor) Resume(in processors.Input, out processors.Output, o processors.Order) (processors.Fold, error) {
+	if in.TopicID == (ledger.TopicID{}) {
+		return nil, fmt.Errorf("the brokers name no topic id for %s", in.Topic)
+	}
+	head := readable(out)
+	if head == nil {
+		if o.Leaf != processors.NoneReadable {
+			return nil, fmt.Errorf("the order expects leaf %s, but no record is readable", o.Leaf)
+		}
+		previous, err := ledger.ParsePrevious(o.Previous)
+		if err != nil {
+			return nil, fmt.Errorf("previous: %w", err)
+		}
+		return p.begin(in, previous)
+	}
+	if leaf := head.Leaf().String(); o.Leaf != leaf {
+		return nil, fmt.Errorf("the order expects leaf %q, the last readable record has %s", o.Leaf, leaf)
+	}
+	return p.succeed(in, out, head)
+}
+
+// readable returns the last record of the output that can be read, nil if there is none.
+func readable(out processors.Output) *ledger.Sealed {
+	if len(out.Tail) == 0 {
+		return nil
+	}
+	s, err := ledger.Open(&out.Tail[len(out.Tail)-1])
+	if err != nil {
+		return nil
+	}
+	return &s
+}
+
+// succeed closes the ledger of head and begins the next one.
+func (p *Processor) succeed(in processors.Input, out processors.Output, head *ledger.Sealed) (processors.Fold, error) {
+	if head.Statement.Kind == ledger.KindClose {
+		// The close stands already; its successor is fixed by its body.
+		g, err := ledger.ParseGenesis(head.CloseBody())
+		if err != nil {
+			return nil, fmt.Errorf("close body: %w", err)
+		}
+		return p.start(in, g, nil)
+	}
+	old, err := ledger.Closing(head)
+	if err != nil {
+		return nil, fmt.Errorf("close ledger %s: %w", head.Statement.Ledger, err)
+	}
+	g := p.genesis(in, new(old.Previous()))
+	if head.Statement.Topic == in.TopicID {
+		// The same source: nothing between the old head and the new start is skipped,
+		// unless the source has lost it.
+		g.Start = max(old.Next(), in.Start)
+	}
+	closing, err := old.Close(g)
+	if err != nil {
+		return nil, fmt.Errorf("close ledger %s: %w", head.Statement.Ledger, err)
+	}
+	return p.start(in, g, &closing)
+}
+
+// begin starts a ledger with nothing before it that can be read.
+func (p *Processor) begin(in processors.Input, previous *ledger.Previous) (processors.Fold, error) {
+	return p.start(in, p.genesis(in, previous), nil)
+}
+
+func (p *Processor) genesis(in processors.Input, previous *ledger.Previous) ledger.Genesis {
+	return ledger.Genesis{
+		Name: p.o.Name, Cluster: in.Cluster, Source: in.Topic, SourceID: in.TopicID,
+		Partition: in.Partition, Start: in.Start, EventIDs: p.o.EventIDs, Previous: previous,
+	}
+}
+
+func (p *Processor) start(in processors.Input, g ledger.Genesis, closing *ledger.Record) (processors.Fold, error) {
+	chain, first, err := ledger.Start(g, p.o.Keys)
+	if err != nil {
+		return nil, fmt.Errorf("start a ledger for %s/%d: %w", in.Topic, in.Partition, err)
+	}
+	pending := []ledger.Record{first}
+	if closing != nil {
+		pending = []ledger.Record{*closing, first}
+	}
+	return newFold(chain, pending, in.Start), nil
+}
+
+func resumeDoubt(out processors.Output, in processors.Input, err error) error {
+	if key := new(ledger.KeyError); errors.As(err, &key) {
+		return doubt(processors.DoubtSaltKey, "the head of %s/%d was salted with key %d, which this member does not hold or is above its active one: give it to all members first",
+			out.Topic, in.Partition, key.ID)
+	}
+	return doubt(processors.DoubtMalformed, "head of %s/%d: %v", out.Topic, in.Partition, err)
+}
+
+func doubt(kind processors.DoubtKind, format string, args ...any) error {
+	return &processors.Doubt{Kind: kind, Detail: fmt.Sprintf(format, args...)}
+}
