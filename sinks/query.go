@@ -2,10 +2,14 @@ package sinks
 
 import (
 	"encoding/json"
+	"errors"
 	"time"
 
 	"github.com/sealstream/sealstream/ledger"
 )
+
+// ErrNotFound says that a queryable sink holds no row of that ledger and seq.
+var ErrNotFound = errors.New("no such event")
 
 // Query asks a queryable sink for events. Zero fields do not restrict. Genesis and
 // close rows are never events.
