@@ -3,6 +3,9 @@ package schemas
 import (
 	"context"
 	"errors"
+	"fmt"
+	"sync"
+	"time"
 )
 
 // ErrUnknownSchema is what a [Resolver] wraps when the registry has no such id: asking
@@ -37,28 +40,71 @@ type projection struct {
 
 // Codec reads event values. It is safe for concurrent use.
 type Codec struct {
-	v1       projection
-	resolver Resolver
+	v1      projection
+	schemas schemaCache
 }
 
-// NewCodec makes a codec that asks r for the schemas of Avro values. A nil r knows none.
+// NewCodec makes a codec that asks r for the schemas of Avro values; nil knows none.
 func NewCodec(r Resolver) *Codec {
 	cols := Columns(ProjectionVersion)
 	root, _ := buildTree(cols)
-	return &Codec{v1: projection{root: root, columns: len(cols)}, resolver: r}
+	return &Codec{
+		v1:      projection{root: root, columns: len(cols)},
+		schemas: schemaCache{resolver: r, root: root, now: time.Now, known: map[uint32]schemaEntry{}},
+	}
 }
 
-// Project fills dst from a value by the current [ProjectionVersion].
+// Project fills dst from a value by the current [ProjectionVersion]. dst keeps no part
+// of value.
 //
 // A *DecodeError is final and says what the value does not give; dst then holds what
 // it does give, which may be nothing. Any other error means that the registry could
 // not be asked: dst is empty, and the caller tries again.
+//
+// The rules of version 1, which no release may change:
+//
+//   - A field may be nested, or named with dots, or both. Given twice, the last one
+//     counts and the value is marked (Partial). JSON null is the same as absent.
+//   - Text takes a string; a number or boolean as it is written; of a list the first
+//     element, marked if there are more. A list takes a single value as a list of one
+//     and keeps its first 64 elements. An object where a value should be is marked.
+//   - NUL and bytes that are no UTF-8 become U+FFFD, marked. A text longer than its
+//     column's Max is cut at a rune, marked.
+//   - A whole number may be written as 3, 3.0, 3e0 or "3"; a boolean as true or "true".
+//   - A time is RFC 3339 text, or milliseconds since 1970 as a number. One outside the
+//     years 0001 to 9999, or one that is no time, is absent and marked; the other
+//     fields are there all the same.
+//   - JSON that is no JSON, Avro that ends early or has bytes behind its end, an
+//     unknown schema id, nesting deeper than 64: nothing is there (not Partial).
 func (c *Codec) Project(ctx context.Context, value []byte, dst *Fields) error {
-	return c.v1.projectJSON(value, dst)
+	id, body, isAvro := SplitFrame(value)
+	if !isAvro {
+		return c.v1.projectJSON(value, dst)
+	}
+	o, err := c.schemas.get(ctx, id)
+	if err != nil {
+		(&run{dst: dst}).reset(c.v1.columns)
+		return err
+	}
+	return c.v1.projectAvro(o, body, dst)
 }
 
-// JSON returns the event as ECS JSON.
+// JSON returns the event as ECS JSON. A value that is JSON already is returned as it
+// is, or, when its text is not all UTF-8, as a copy with U+FFFD for what is not. The
+// errors are those of [Codec.Project], except that no *DecodeError is Partial.
 func (c *Codec) JSON(ctx context.Context, value []byte) ([]byte, error) {
+	id, body, isAvro := SplitFrame(value)
+	if !isAvro {
+		return validJSON(value)
+	}
+	o, err := c.schemas.get(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return avroToJSON(nil, o, body)
+}
+
+func validJSON(value []byte) ([]byte, error) {
 	s := scan{b: value}
 	i, err := s.top()
 	if err == nil {
@@ -70,5 +116,87 @@ func (c *Codec) JSON(ctx context.Context, value []byte) ([]byte, error) {
 	if err != nil {
 		return nil, &DecodeError{Reason: err.Error()}
 	}
+	if s.badUTF {
+		return []byte(toUTF8(string(value))), nil
+	}
 	return value, nil
+}
+
+// schemaCache remembers what ids mean. An id never changes its meaning, so what was
+// found stays; that the registry does not know an id is believed for a short while,
+// so that a flood of such records does not become a flood of requests.
+type schemaCache struct {
+	resolver Resolver
+	root     *node
+	now      func() time.Time
+
+	mu    sync.RWMutex
+	known map[uint32]schemaEntry
+}
+
+// schemaEntry is a compiled schema, or why there is none.
+type schemaEntry struct {
+	op    *op
+	err   *DecodeError
+	until time.Time // zero: for good
+}
+
+const (
+	maxKnownSchemas = 1024 // any one makes room for the next
+	unknownFor      = 10 * time.Second
+)
+
+func (c *schemaCache) get(ctx context.Context, id uint32) (*op, error) {
+	c.mu.RLock()
+	e, ok := c.known[id]
+	c.mu.RUnlock()
+	if !ok || !e.until.IsZero() && c.now().After(e.until) {
+		var err error
+		if e, err = c.ask(ctx, id); err != nil {
+			return nil, fmt.Errorf("resolve schema id %d: %w", id, err)
+		}
+		c.put(id, e)
+	}
+	if e.err != nil {
+		return nil, e.err
+	}
+	return e.op, nil
+}
+
+// ask turns an answer of the registry into an entry. Several callers may ask for the
+// same id at once; they get the same answer.
+func (c *schemaCache) ask(ctx context.Context, id uint32) (schemaEntry, error) {
+	unknown := schemaEntry{
+		err:   &DecodeError{Reason: fmt.Sprintf("avro: the registry has no schema id %d", id)},
+		until: c.now().Add(unknownFor),
+	}
+	if c.resolver == nil {
+		return unknown, nil
+	}
+	text, err := c.resolver.Schema(ctx, id)
+	switch {
+	case errors.Is(err, ErrUnknownSchema):
+		return unknown, nil
+	case err != nil:
+		return schemaEntry{}, err
+	}
+	o, err := parseSchema(text, c.root)
+	if err != nil {
+		// The library's words are left out: they may change with its version, and the
+		// reason is kept beside the row that verify derives again.
+		return schemaEntry{err: &DecodeError{Reason: fmt.Sprintf("avro: schema id %d cannot be read", id)}}, nil
+	}
+	return schemaEntry{op: o}, nil
+}
+
+func (c *schemaCache) put(id uint32, e schemaEntry) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, ok := c.known[id]; !ok && len(c.known) >= maxKnownSchemas {
+		for other := range c.known {
+			delete(c.known, other)
+			break
+		}
+	}
+	c.known[id] = e
 }

@@ -34,3 +34,6 @@
 // Users: producers (encode, validate), the API and the sinks (decode, project),
 // verify (projects again and compares), the seal's operator orders (control.go).
 package schemas
+
+//go:generate go -C ../tools tool avrogen -pkg schemas -o ../schemas/audit_event_gen.go ../schemas/audit_event.avsc
+//go:generate go -C ../tools tool avrogen -pkg schemas -o ../schemas/domain_event_gen.go ../schemas/domain_event.avsc

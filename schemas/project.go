@@ -193,10 +193,6 @@ func (r *run) string(n *node, s string) {
 		r.value(n).Text = r.storable(n, s)
 	case TextList:
 		v := r.value(n)
-		if len(v.List) == MaxList {
-			r.note(n, "more than 64 elements, the rest is left out")
-			return
-		}
 		v.List = append(v.List, r.storable(n, s))
 	case Int:
 		i, ok := wholeNumber(s)
@@ -212,12 +208,7 @@ func (r *run) string(n *node, s string) {
 		}
 		r.flag(n, s == "true")
 	case TimeMs:
-		ms, ok := parseTime([]byte(s))
-		if !ok {
-			r.note(n, "not a time in RFC 3339 and not milliseconds")
-			return
-		}
-		r.time(n, ms)
+		r.timeText(n, []byte(s))
 	}
 }
 
@@ -232,7 +223,7 @@ func (r *run) value(n *node) *Value {
 func (r *run) storable(n *node, s string) string {
 	if strings.IndexByte(s, 0) >= 0 || !utf8.ValidString(s) {
 		r.note(n, "bytes that text cannot hold are replaced")
-		s = strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", "\uFFFD"), "\uFFFD")
+		s = strings.ReplaceAll(toUTF8(s), "\x00", "\uFFFD")
 	}
 	if len(s) > n.col.Max {
 		r.note(n, "cut to "+strconv.Itoa(n.col.Max)+" bytes")
@@ -243,6 +234,28 @@ func (r *run) storable(n *node, s string) string {
 		s = strings.Clone(s[:end])
 	}
 	return s
+}
+
+// toUTF8 puts U+FFFD in the place of each byte that is part of no rune.
+func toUTF8(s string) string {
+	if utf8.ValidString(s) {
+		return s
+	}
+	return string([]rune(s))
+}
+
+// element counts one element of a list at a column's place and says whether it is to
+// be taken: one for a column of one value, [MaxList] for a list.
+func (r *run) element(n *node, count *int) bool {
+	*count++
+	limit, what := 1, "want one value, found a list, its first counts"
+	if n.col.Type == TextList {
+		limit, what = MaxList, "more than 64 elements, the rest is left out"
+	}
+	if *count == limit+1 {
+		r.note(n, what)
+	}
+	return *count <= limit
 }
 
 // wholeNumber takes a JSON number with a whole value: 3, -3, 3.0, 3e2.
@@ -287,4 +300,40 @@ func (r *run) err() *DecodeError {
 		reason += "; and " + strconv.Itoa(more) + " more"
 	}
 	return &DecodeError{Reason: reason, Partial: true}
+}
+
+// again makes room for a field's second value. Parsers differ in which one they take,
+// so it is noted; here the last one counts, as in most.
+func (r *run) again(n *node) {
+	r.note(n, "given more than once, the last one counts")
+	if n.slot < 0 {
+		r.dst.Time, r.dst.HasTime = 0, false
+		return
+	}
+	v := &r.dst.Values[n.slot]
+	v.Set, v.Text, v.Int, v.List = false, "", 0, v.List[:0]
+}
+
+// textAt takes src[from:to], text as it stands. A text of megabytes for a column that
+// keeps a kilobyte is not copied: what can be stored and one rune more is enough to see
+// that it was cut.
+func (r *run) textAt(n *node, from, to int) {
+	if limit := n.col.Max; limit > 0 && to-from > limit+utf8.UTFMax {
+		end := from + limit + utf8.UTFMax
+		for i := 1; i < utf8.UTFMax && !utf8.RuneStart(r.src[end]); i++ {
+			end--
+		}
+		to = end
+	}
+	r.string(n, r.cut(from, to))
+}
+
+// timeText sets a leaf from RFC 3339 text.
+func (r *run) timeText(n *node, b []byte) {
+	ms, ok := parseTime(b)
+	if !ok {
+		r.note(n, "not a time in RFC 3339 and not milliseconds")
+		return
+	}
+	r.time(n, ms)
 }

@@ -1,7 +1,5 @@
 package schemas
 
-import "unicode/utf8"
-
 // projectJSON fills dst from one JSON object in ECS form.
 func (p *projection) projectJSON(value []byte, dst *Fields) error {
 	w := jsonWalk{scan: scan{b: value}, run: run{dst: dst, src: value}}
@@ -70,18 +68,6 @@ func (w *jsonWalk) member(n *node, j, depth int) (int, *jsonError) {
 	return w.members(n, j, depth+1)
 }
 
-// again makes room for a field's second value. Parsers differ in which one they take,
-// so it is noted; here the last one counts, as in most.
-func (w *jsonWalk) again(n *node) {
-	w.note(n, "given more than once, the last one counts")
-	if n.slot < 0 {
-		w.dst.Time, w.dst.HasTime = 0, false
-		return
-	}
-	v := &w.dst.Values[n.slot]
-	v.Set, v.Text, v.Int, v.List = false, "", 0, v.List[:0]
-}
-
 // leafValue takes the value of a column's field.
 func (w *jsonWalk) leafValue(n *node, j, depth int) (int, *jsonError) {
 	if w.kind(j) != jsonArray {
@@ -95,10 +81,7 @@ func (w *jsonWalk) leafValue(n *node, j, depth int) (int, *jsonError) {
 			}
 			return w.skip(j, depth+2)
 		}
-		if count++; count > 1 && n.col.Type != TextList {
-			if count == 2 {
-				w.note(n, "want one value, found a list, its first counts")
-			}
+		if !w.element(n, &count) {
 			return w.skip(j, depth+2)
 		}
 		return w.scalar(n, j, depth+1)
@@ -111,7 +94,7 @@ func (w *jsonWalk) scalar(n *node, j, depth int) (int, *jsonError) {
 	case jsonString:
 		end, info, err := w.str(j)
 		if err == nil {
-			w.textAt(n, j+1, end-1, info)
+			w.body(n, j+1, end-1, info)
 		}
 		return end, err
 	case jsonNumber:
@@ -132,38 +115,19 @@ func (w *jsonWalk) scalar(n *node, j, depth int) (int, *jsonError) {
 	return w.skip(j, depth+1)
 }
 
-// textAt takes the string body b[from:to]. The hot case, plain ASCII or UTF-8 text for
-// a text column, costs no check beyond what the scan has done.
-func (w *jsonWalk) textAt(n *node, from, to int, info strInfo) {
-	if n.col.Type == TimeMs && info == 0 {
-		if ms, ok := parseTime(w.b[from:to]); ok {
-			w.time(n, ms)
-			return
-		}
-	}
-	if info&strEscaped != 0 {
+// body takes the string body b[from:to].
+func (w *jsonWalk) body(n *node, from, to int, info strInfo) {
+	switch {
+	case info&strEscaped != 0:
 		w.run.string(n, unquote(w.b[from:to], info))
-		return
-	}
-	if n.col.Type == Text && info == 0 && to-from <= n.col.Max {
+	case n.col.Type == Text && info == 0 && to-from <= n.col.Max:
+		// The usual case: ASCII without escapes, which the scan has proven storable.
 		w.value(n).Text = w.cut(from, to)
-		return
+	case n.col.Type == TimeMs:
+		w.timeText(n, w.b[from:to])
+	default:
+		w.textAt(n, from, to)
 	}
-	if max := n.col.Max; max > 0 && to-from > max+utf8.UTFMax {
-		// Keep what can be stored and one rune more, so that the cut is seen and a
-		// text of megabytes is not copied.
-		w.run.string(n, string(w.b[from:runeEnd(w.b, from, from+max+utf8.UTFMax)]))
-		return
-	}
-	w.run.string(n, w.cut(from, to))
-}
-
-// runeEnd moves end back to where no rune is torn, at most three bytes.
-func runeEnd(b []byte, from, end int) int {
-	for i := 0; i < utf8.UTFMax-1 && end > from && !utf8.RuneStart(b[end]); i++ {
-		end--
-	}
-	return end
 }
 
 // numberAt takes the number b[from:to].
