@@ -78,10 +78,10 @@ func NewCodec(r Resolver) *Codec {
 //     unknown schema id, nesting deeper than 64: nothing is there (not Partial).
 func (c *Codec) Project(ctx context.Context, value []byte, dst *Fields) error {
 	id, body, isAvro := SplitFrame(value)
-	if !isAvro {
+	if !isAvro && !cutFrame(value) {
 		return c.v1.projectJSON(value, dst)
 	}
-	o, err := c.schemas.get(ctx, id)
+	o, err := c.schema(ctx, id, isAvro)
 	if err != nil {
 		(&run{dst: dst}).reset(c.v1.columns)
 		return err
@@ -94,14 +94,24 @@ func (c *Codec) Project(ctx context.Context, value []byte, dst *Fields) error {
 // errors are those of [Codec.Project], except that no *DecodeError is Partial.
 func (c *Codec) JSON(ctx context.Context, value []byte) ([]byte, error) {
 	id, body, isAvro := SplitFrame(value)
-	if !isAvro {
+	if !isAvro && !cutFrame(value) {
 		return validJSON(value)
 	}
-	o, err := c.schemas.get(ctx, id)
+	o, err := c.schema(ctx, id, isAvro)
 	if err != nil {
 		return nil, err
 	}
 	return avroToJSON(nil, o, body)
+}
+
+// cutFrame tells the beginning of a frame that ends too soon.
+func cutFrame(value []byte) bool { return len(value) > 0 && value[0] == 0 && len(value) < FrameSize }
+
+func (c *Codec) schema(ctx context.Context, id uint32, whole bool) (*op, error) {
+	if !whole {
+		return nil, &DecodeError{Reason: "avro: the value ends inside its frame"}
+	}
+	return c.schemas.get(ctx, id)
 }
 
 func validJSON(value []byte) ([]byte, error) {

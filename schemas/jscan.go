@@ -309,10 +309,14 @@ const tooDeep = "nested deeper than 64 levels"
 // top finds the one object a value must be and returns where it begins.
 func (s *scan) top() (int, *jsonError) {
 	i := s.space(0)
-	if k := s.kind(i); k != jsonObject {
+	switch k := s.kind(i); {
+	case k == jsonObject:
+		return i, nil
+	case k == jsonNone && i < len(s.b):
+		return i, s.fail(i, "neither a JSON object nor framed Avro")
+	default:
 		return i, s.fail(i, "want one object, found "+k.String())
 	}
-	return i, nil
 }
 
 // tail checks that nothing but white space stands at and behind i.

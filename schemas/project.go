@@ -278,14 +278,19 @@ func wholeNumber(s string) (int64, bool) {
 // paths from the table and words of ours, never of the payload.
 type notes struct {
 	n    int
-	list [maxNotes]string
+	list [maxNotes]note
+}
+
+type note struct {
+	n    *node
+	what string
 }
 
 const maxNotes = 4
 
 func (r *run) note(n *node, what string) {
 	if r.notes.n < maxNotes {
-		r.notes.list[r.notes.n] = n.path + ": " + what
+		r.notes.list[r.notes.n] = note{n, what}
 	}
 	r.notes.n++
 }
@@ -295,7 +300,16 @@ func (r *run) err() *DecodeError {
 	if r.notes.n == 0 {
 		return nil
 	}
-	reason := strings.Join(r.notes.list[:min(r.notes.n, maxNotes)], "; ")
+	reason := ""
+	for i, n := range r.notes.list[:min(r.notes.n, maxNotes)] {
+		if i > 0 {
+			reason += "; "
+		}
+		if n.n.path != "" {
+			reason += n.n.path + ": "
+		}
+		reason += n.what
+	}
 	if more := r.notes.n - maxNotes; more > 0 {
 		reason += "; and " + strconv.Itoa(more) + " more"
 	}

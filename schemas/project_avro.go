@@ -5,7 +5,7 @@ package schemas
 func (p *projection) projectAvro(o *op, body []byte, dst *Fields) error {
 	w := avroWalk{wireReader: wireReader{b: body}, run: run{dst: dst, src: body}}
 	w.reset(p.columns)
-	if w.top(o); w.wireReader.err == nil && w.i != len(body) {
+	if w.top(o, p.root); w.wireReader.err == nil && w.i != len(body) {
 		w.fail("bytes behind the end of the record")
 	}
 	if err := w.wireReader.err; err != nil {
@@ -27,7 +27,7 @@ type avroWalk struct {
 const notRecord = "the schema is no record"
 
 // top takes the outermost value, which must be a record or a map, a union's too.
-func (w *avroWalk) top(o *op) {
+func (w *avroWalk) top(o *op, root *node) {
 	for depth := 0; o.wire == wireUnion; depth++ {
 		k := w.index(len(o.kinds))
 		if k < 0 {
@@ -39,7 +39,7 @@ func (w *avroWalk) top(o *op) {
 		w.fail(notRecord)
 		return
 	}
-	w.value(o, o.at, 0)
+	w.value(o, root, 0)
 }
 
 // value takes one value whose place is n. Only places that a column wants come here.
