@@ -66,9 +66,9 @@ func ParsePrevious(s string) (*Previous, error) {
 	if len(parts[0]) != 32 || parse16(p.Ledger[:], parts[0]) != nil {
 		return nil, errors.New("previous: ledger id must be 32 lower-case hexadecimal digits")
 	}
-	size, ok := parseDecimal(parts[1], math.MaxUint64)
+	size, ok := parseDecimal(parts[1], math.MaxInt64)
 	if !ok || size == 0 {
-		return nil, errors.New("previous: size must be a decimal of at least 1 without leading zeros")
+		return nil, errors.New("previous: size must be a decimal from 1 to 2^63-1 without leading zeros")
 	}
 	p.Size = size
 	leaf, err := base64.StdEncoding.Strict().DecodeString(parts[2])
@@ -121,8 +121,8 @@ func (g *Genesis) check() error {
 		return errors.New("partition must not be negative")
 	case g.Start < 0:
 		return errors.New("start must not be negative")
-	case g.Previous != nil && g.Previous.Size == 0:
-		return errors.New("previous: size must be at least 1")
+	case g.Previous != nil && (g.Previous.Size == 0 || g.Previous.Size > math.MaxInt64):
+		return errors.New("previous: size must be from 1 to 2^63-1")
 	}
 	return nil
 }

@@ -1,9 +1,9 @@
 package ledger
 
 import (
-	"crypto/sha256"
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // Sealed is a sealed record taken apart: the source record as it was committed,
@@ -34,14 +34,11 @@ func Open(r *Record) (Sealed, error) {
 		return s, nil
 	}
 	g, err := s.markerBody()
-	if err == nil && s.Statement.Kind == KindGenesis {
-		err = s.checkGenesis(&g)
-	}
-	if err == nil && s.Statement.Kind == KindClose {
-		err = s.checkClose(&g)
-	}
 	if err != nil {
 		return Sealed{}, fmt.Errorf("sealed record: %w", err)
+	}
+	if faults := s.markerFaults(&g, s.ownID(), s.Statement.Seq); len(faults) > 0 {
+		return Sealed{}, fmt.Errorf("sealed record: statement and %s body differ in %s", markerHeader(s.Statement.Kind), strings.Join(faults, ", "))
 	}
 	return s, nil
 }
@@ -96,48 +93,41 @@ func (s *Sealed) markerBody() (Genesis, error) {
 	return g, nil
 }
 
-// checkGenesis compares a genesis statement with its body.
-func (s *Sealed) checkGenesis(g *Genesis) error {
-	if diff := s.genesisDiff(g); diff != "" {
-		return errors.New("genesis: " + diff + " of the statement is not what the body says")
+// ownID is the id this record's ledger must have: a genesis is the hash of its body.
+func (s *Sealed) ownID() ID {
+	if s.Statement.Kind == KindGenesis {
+		return IDOf(s.GenesisBody())
 	}
-	return nil
+	return s.Statement.Ledger
 }
 
-// genesisDiff names the first field in which a genesis statement and its body differ.
-func (s *Sealed) genesisDiff(g *Genesis) string {
-	st := &s.Statement
-	switch {
-	case st.Ledger != IDOf(s.Source.Headers[0].Value):
-		return "ledger id"
-	case st.Partition != uint32(g.Partition):
-		return "source partition"
-	case st.Topic != g.SourceID:
-		return "source topic id"
-	case st.Offset != uint64(g.Start):
-		return "source offset"
-	case (st.Flags&FlagEventID != 0) != g.EventIDs:
-		return "flags bit 1"
+// markerFaults names the fields in which a genesis or close statement and its body
+// g differ, for ledger id and place seq: a genesis says what its body says, and the
+// previous in a close's body names this ledger as it was before the close.
+func (s *Sealed) markerFaults(g *Genesis, id ID, seq uint64) []string {
+	var faults []string
+	fault := func(bad bool, field string) {
+		if bad {
+			faults = append(faults, field)
+		}
 	}
-	return ""
-}
-
-// checkClose compares a close statement with the successor's body: its previous must
-// name this ledger as it was before this close.
-func (s *Sealed) checkClose(successor *Genesis) error {
 	st := &s.Statement
-	p := successor.Previous
-	switch {
-	case p == nil || p.Ledger != st.Ledger:
-		return errors.New("close: the successor's previous does not name this ledger")
-	case p.Size != st.Seq:
-		return errors.New("close: the size in the successor's previous is not this seq")
-	case p.Leaf != st.Prev:
-		return errors.New("close: the leaf hash in the successor's previous is not this prev")
-	case uint32(successor.Partition) != st.Partition:
-		return errors.New("close: the successor has another partition")
+	fault(st.Ledger != id, "ledger id")
+	fault(st.Partition != uint32(g.Partition), "source partition")
+	if st.Kind == KindGenesis {
+		fault(st.Topic != g.SourceID, "source topic id")
+		fault(st.Offset != uint64(g.Start), "source offset")
+		fault((st.Flags&FlagEventID != 0) != g.EventIDs, "flags bit 1")
+		return faults
 	}
-	return nil
+	p := g.Previous
+	if p == nil {
+		return append(faults, "previous")
+	}
+	fault(p.Ledger != id, "previous ledger id")
+	fault(p.Size != seq, "previous size")
+	fault(p.Leaf != st.Prev, "prev")
+	return faults
 }
 
 // Leaf is the leaf hash of the statement as it is in the record.
@@ -146,9 +136,9 @@ func (s *Sealed) Leaf() Hash { return LeafHash(&s.Raw) }
 // CheckCommitment says whether key, headers, value and salt are those that the
 // statement commits to.
 func (s *Sealed) CheckCommitment() bool {
-	var stack [2 << 10]byte // frames up to this size cost no allocation
-	buf := append(append(stack[:0], payloadTag...), s.Salt[:]...)
-	return sha256.Sum256(AppendFrame(buf, &s.Source)) == s.Statement.Commitment
+	c := newCommitter()
+	copy(c.salt(), s.Salt[:])
+	return c.commit(&s.Source) == s.Statement.Commitment
 }
 
 // GenesisBody returns the genesis body of a genesis record, nil for other kinds.

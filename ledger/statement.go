@@ -145,6 +145,8 @@ func (s *Statement) check() error {
 		return errors.New("flags bits 2 to 15 are not zero")
 	case s.Partition > math.MaxInt32:
 		return errors.New("source partition is above 2^31-1")
+	case s.Seq > math.MaxInt64:
+		return errors.New("seq is above 2^63-1")
 	case (s.Seq == 0) != (s.Kind == KindGenesis):
 		return errors.New("seq 0 and kind 1 go together or not at all")
 	case s.Seq == 0 && s.Prev != Hash{}:
