@@ -10,7 +10,9 @@ import (
 
 // timeMs undoes the client's conversion of a batch's milliseconds to time.Time,
 // which multiplies in int64 nanoseconds and wraps for extreme values: a wrapped one
-// is not a whole number of milliseconds.
+// is not a whole number of milliseconds. Only where the wraps are a multiple of
+// 15,625, which begins 9 million years from 1970, does a wrapped one look whole; such
+// a timestamp, and int64's own ends are two, is taken for the small one it wraps to.
 func timeMs(t time.Time) int64 {
 	if t.UnixNano()%1e6 != 0 {
 		return ledger.TimeOutOfRange

@@ -153,8 +153,26 @@ func (s *session) revoked(_ context.Context, _ *kgo.Client, m map[string][]int32
 		for _, p := range ps {
 			tp := topicPartition{topic, p}
 			delete(s.parts, tp)
-			s.r.disown(tp)
+			if !s.closing.Load() {
+				s.r.disown(tp)
+			}
 		}
+	}
+}
+
+// disownOthers drops what the last session said about partitions that this one was
+// not given.
+func (r *foldRunner) disownOthers(mine map[string]map[int32]kgo.Offset) {
+	r.mu.Lock()
+	var gone []topicPartition
+	for tp := range r.stopped {
+		if _, ok := mine[tp.topic][tp.id]; !ok {
+			gone = append(gone, tp)
+		}
+	}
+	r.mu.Unlock()
+	for _, tp := range gone {
+		r.disown(tp)
 	}
 }
 

@@ -22,6 +22,7 @@ import (
 // group session and says so only in a poll.
 func (s *session) recoverAssigned(ctx context.Context, offsets map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
 	began := time.Now()
+	s.firstOnce.Do(func() { s.r.disownOthers(offsets) })
 	for topic, ps := range offsets {
 		for attempt := 0; ; attempt++ {
 			err := s.recoverTopic(ctx, topic, ps)

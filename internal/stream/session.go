@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -28,6 +29,9 @@ type session struct {
 	dead   chan error    // a reason to throw the client away
 	wakeCh chan struct{} // ends an idle poll
 	stall  *time.Timer
+
+	closing   atomic.Bool // partitions given up now are taken back by the next session
+	firstOnce sync.Once   // of the first assignment
 
 	mu    sync.Mutex
 	parts map[topicPartition]*part
@@ -62,6 +66,7 @@ type part struct {
 }
 
 func (s *session) close() {
+	s.closing.Store(true)
 	s.stall.Stop()
 	if s.gts != nil {
 		s.gts.Close()

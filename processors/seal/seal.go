@@ -249,9 +249,15 @@ func (p *Processor) succeed(in processors.Input, out processors.Output, head *le
 	}
 	g := p.genesis(in, new(old.Previous()))
 	if head.Statement.Topic == in.TopicID {
-		// The same source: nothing between the old head and the new start is skipped,
-		// unless the source has lost it.
-		g.Start = max(old.Next(), in.Start)
+		// The same source. What the group never committed was not sealed by us, even
+		// if a foreign statement claims its offset: start there, so that nothing is
+		// skipped unless the source has lost it. A record sealed twice shows; one
+		// sealed never would not.
+		start := old.Next()
+		if in.Committed >= 0 {
+			start = min(start, in.Committed)
+		}
+		g.Start = max(start, in.Start)
 	}
 	closing, err := old.Close(g)
 	if err != nil {

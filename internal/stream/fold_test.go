@@ -1,0 +1,416 @@
+package stream_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/sealstream/sealstream/internal/stream"
+	"github.com/sealstream/sealstream/ledger"
+	"github.com/sealstream/sealstream/processors"
+	"github.com/sealstream/sealstream/schemas"
+)
+
+// I1, I2: every source record is sealed exactly once, in order; a second life of the
+// same slot goes on where the log says.
+func TestSealsEachSourceRecordOnceInOrder(t *testing.T) {
+	b := newBench(t, 3)
+	for p := range int32(3) {
+		b.produce(p, 1000)
+	}
+	m := b.startSeal("a")
+	for p := range int32(3) {
+		b.checkExactlyOnce(p)
+	}
+	b.produce(1, 500)
+	b.sealedEvents(1, 1500)
+	m.stop()
+
+	b.produce(2, 700)
+	b.startSeal("a")
+	b.sealedEvents(2, 1700)
+	for p := range int32(3) {
+		b.checkExactlyOnce(p)
+	}
+}
+
+func TestEmptyPartitionsGetTheirGenesis(t *testing.T) {
+	b := newBench(t, 2)
+	b.startSeal("a")
+	for p := range int32(2) {
+		until(t, "genesis", func() (bool, string) {
+			rs := b.readAll(b.sealed(), p)
+			return len(rs) == 1, fmt.Sprintf("%d records", len(rs))
+		})
+		s, err := ledger.Open(&b.readAll(b.sealed(), p)[0])
+		if err != nil || s.Statement.Kind != ledger.KindGenesis {
+			t.Fatalf("partition %d begins with kind %d, %v", p, s.Statement.Kind, err)
+		}
+	}
+	// The genesis commits the group offset too: without it a zombie could write a second.
+	until(t, "group offsets", func() (bool, string) {
+		os, err := b.admin().FetchOffsets(t.Context(), b.cfg.Prefix+"seal")
+		if err != nil {
+			return false, err.Error()
+		}
+		_, ok0 := os.Lookup(b.source, 0)
+		_, ok1 := os.Lookup(b.source, 1)
+		return ok0 && ok1, fmt.Sprint(os)
+	})
+}
+
+func TestMembersJoinAndLeave(t *testing.T) {
+	b := newBench(t, 6)
+	a := b.startSeal("a")
+	for round := range 4 {
+		for p := range int32(6) {
+			b.produce(p, 200)
+		}
+		c := b.startSeal("b" + strconv.Itoa(round%2))
+		for p := range int32(6) {
+			b.produce(p, 200)
+		}
+		if round%2 == 0 {
+			c.stop()
+		} else {
+			a.stop()
+			a = c
+		}
+	}
+	for p := range int32(6) {
+		b.checkExactlyOnce(p)
+	}
+}
+
+func TestSealsAnythingKafkaCarries(t *testing.T) {
+	b := newBench(t, 1)
+	far := time.Now().Add(2 * time.Hour)
+	headers := make([]kgo.RecordHeader, 200)
+	for i := range headers {
+		headers[i] = kgo.RecordHeader{Key: fmt.Sprintf("h%d", i), Value: []byte("v")}
+	}
+	rs := []*kgo.Record{
+		{Value: []byte("neither Avro nor JSON")},
+		{Value: []byte{0, 0, 0, 0, 99, 1, 2}},
+		{Key: []byte{}, Value: nil},
+		{Key: bytes.Repeat([]byte("k"), 64<<10), Value: []byte("x")},
+		{Value: []byte("{}"), Headers: headers},
+		{Value: []byte("{}"), Headers: []kgo.RecordHeader{{Key: "seal", Value: make([]byte, 200)}}},
+		{Value: []byte("{}"), Headers: []kgo.RecordHeader{{Key: "\xff\xfe", Value: nil}, {Key: "", Value: []byte{}}}},
+		{Value: []byte("{}"), Timestamp: time.UnixMilli(-1)},
+		{Value: []byte("{}"), Timestamp: time.UnixMilli(-5000)},
+		{Value: []byte("year 9999"), Timestamp: time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)},
+		{Value: []byte("in 292,000 years"), Timestamp: time.UnixMilli(math.MaxInt64 / 1000)},
+		{Value: []byte("292,000 years ago"), Timestamp: time.UnixMilli(math.MinInt64 / 1000)},
+		{Value: []byte("{}"), Timestamp: far},
+		{Value: []byte("\xff\xfe invalid UTF-8")},
+	}
+	for _, r := range rs {
+		r.Topic = b.source
+		if r.Timestamp.IsZero() {
+			r.Timestamp = time.Now()
+		}
+		if r.Timestamp.Year() > 2200 || r.Timestamp.Year() < 1800 {
+			b.rawProduce(r.Topic, 0, r.Value, r.Timestamp.UnixMilli())
+			continue
+		}
+		b.send(r)
+	}
+	b.startSeal("a")
+	got := b.sealedEvents(0, len(rs))
+	for i, r := range rs {
+		s := got[i+1]
+		if !bytes.Equal(s.Source.Key, r.Key) || (s.Source.Key == nil) != (r.Key == nil) ||
+			!bytes.Equal(s.Source.Value, r.Value) || (s.Source.Value == nil) != (r.Value == nil) || len(s.Source.Headers) != len(r.Headers) {
+			t.Errorf("record %d came out different", i)
+		}
+		want := r.Timestamp.UnixMilli()
+		if want > ledger.MaxTimeMs || want < -ledger.MaxTimeMs {
+			want = ledger.TimeOutOfRange
+		}
+		if s.Statement.TimeMs != want {
+			t.Errorf("record %d: statement says time %d, want %d", i, s.Statement.TimeMs, want)
+		}
+		if !s.CheckCommitment() {
+			t.Errorf("record %d: commitment does not match", i)
+		}
+	}
+}
+
+// A value far above the client's batch limit that compresses to nothing passes the
+// source's limit, so the seal must take it, and go on with small ones behind it.
+func TestSealsTwentyMegabytesThatCompressToNothing(t *testing.T) {
+	b := newBench(t, 2)
+	cl, err := kgo.NewClient(append(b.cfg.Opts(), kgo.ProducerBatchMaxBytes(64<<20), kgo.ProducerBatchCompression(kgo.ZstdCompression()),
+		kgo.BrokerMaxWriteBytes(128<<20), kgo.RecordPartitioner(kgo.ManualPartitioner()))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	big := []byte(`{"a":"` + strings.Repeat("a", 21<<20) + `"}`)
+	b.produce(0, 10)
+	for range 2 {
+		if err := cl.ProduceSync(t.Context(), &kgo.Record{Topic: b.source, Value: big}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.produce(0, 10)
+	b.produce(1, 10)
+	m := b.startSeal("a")
+	b.checkExactlyOnce(0)
+	b.checkExactlyOnce(1)
+	if as := m.alarms.List(); len(as) > 0 {
+		t.Fatalf("alarms: %v", as)
+	}
+}
+
+// stopped waits for the partition's alarm and returns it.
+func stopped(t *testing.T, m *member, kind processors.DoubtKind) stream.Alarm {
+	t.Helper()
+	var al stream.Alarm
+	until(t, "alarm "+string(kind), func() (bool, string) {
+		as := m.alarms.List()
+		for _, a := range as {
+			if a.Kind == string(kind) {
+				al = a
+				return true, ""
+			}
+		}
+		return false, fmt.Sprint(as)
+	})
+	return al
+}
+
+// order appends an operator's order that fits the alarm, with changes.
+func (b *bench) order(al stream.Alarm, change func(*processors.Order)) {
+	b.t.Helper()
+	p, _ := strconv.Atoi(al.Facts["partition"])
+	end, _ := strconv.ParseInt(al.Facts["end"], 10, 64)
+	o := processors.Order{ID: "01TEST", Source: al.Facts["source"], Partition: int32(p), OutputID: al.Facts["output_id"],
+		End: end, Leaf: al.Facts["leaf"], Previous: "none", Reason: "test", By: "tester"}
+	if change != nil {
+		change(&o)
+	}
+	v, err := json.Marshal(map[string]any{"event": map[string]any{"action": processors.OrderAction}, "audit": map[string]any{"order": o}})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.send(&kgo.Record{Topic: b.cfg.Prefix + schemas.TopicControl, Value: v, Headers: []kgo.RecordHeader{{Key: "ce_type", Value: []byte(processors.OrderAction)}}})
+}
+
+func (m *member) quiet(t *testing.T) {
+	t.Helper()
+	until(t, "no alarms", func() (bool, string) {
+		as := m.alarms.List()
+		return len(as) == 0, fmt.Sprint(as)
+	})
+}
+
+// The output is cut behind the seal's back: it stops, and goes on with a new ledger
+// by an order that fits, not by one that does not.
+func TestOutputShorterThanGroupOffsetStopsUntilOrdered(t *testing.T) {
+	b := newBench(t, 2)
+	b.produce(0, 50)
+	b.produce(1, 50)
+	m := b.startSeal("a")
+	b.checkExactlyOnce(0)
+	m.stop()
+
+	b.remakeSealed()
+	b.produce(0, 5)
+	b.produce(1, 5)
+	m = b.startSeal("a")
+	al := stopped(t, m, processors.DoubtShort)
+	if al.Facts["leaf"] != processors.NoneReadable {
+		t.Fatalf("leaf %q in the alarm, want none readable", al.Facts["leaf"])
+	}
+	b.order(al, func(o *processors.Order) { o.End = 7 })
+	b.order(al, func(o *processors.Order) { o.Leaf = strings.Repeat("0", 64) })
+	until(t, "the second order is looked at and refused", func() (bool, string) {
+		as := fmt.Sprint(m.alarms.List())
+		return strings.Contains(as, "does not fit"), as
+	})
+	previous := ledger.Previous{Ledger: ledger.ID{1}, Size: 51, Leaf: ledger.Hash{2}}
+	for _, a := range m.alarms.List() {
+		if strings.HasPrefix(a.Key, b.source) {
+			b.order(a, func(o *processors.Order) { o.Previous = previous.String() })
+		}
+	}
+	m.quiet(t)
+	got := b.sealedEvents(0, 55)
+	g, err := ledger.ParseGenesis(got[0].GenesisBody())
+	if err != nil || g.Previous == nil || *g.Previous != previous || g.Start != 0 {
+		t.Fatalf("genesis %+v, %v: want start 0 and the order's previous", g, err)
+	}
+	m.stop()
+
+	// The same orders are still in the topic, the same doubt comes again: an order is
+	// used once.
+	b.remakeSealed()
+	m = b.startSeal("a")
+	stopped(t, m, processors.DoubtShort)
+}
+
+func (b *bench) remakeSealed() {
+	b.t.Helper()
+	if _, err := b.admin().DeleteTopic(b.t.Context(), b.sealed()); err != nil {
+		b.t.Fatal(err)
+	}
+	until(b.t, "sealed topic made anew", func() (bool, string) {
+		rep, err := stream.EnsureTopics(b.t.Context(), b.cfg, b.topics, 1)
+		if err != nil {
+			return false, err.Error()
+		}
+		return len(rep.Created) == 1, "not created"
+	})
+}
+
+func TestSourceMadeAnewStopsUntilOrdered(t *testing.T) {
+	b := newBench(t, 1)
+	b.produce(0, 20)
+	m := b.startSeal("a")
+	b.sealedEvents(0, 20)
+	m.stop()
+	if _, err := b.admin().DeleteTopic(t.Context(), b.source); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "source made anew", func() (bool, string) {
+		rep, err := stream.EnsureTopics(t.Context(), b.cfg, b.topics, 1)
+		return err == nil && len(rep.Created) == 1, fmt.Sprint(rep, err)
+	})
+	fresh, err := kgo.NewClient(append(b.cfg.Opts(), kgo.RecordPartitioner(kgo.ManualPartitioner()))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer fresh.Close()
+	for i := range 30 {
+		if err := fresh.ProduceSync(t.Context(), &kgo.Record{Topic: b.source, Value: fmt.Appendf(nil, "new %d", i)}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m = b.startSeal("a")
+	al := stopped(t, m, processors.DoubtTopicID)
+	b.order(al, nil)
+	m.quiet(t)
+	got := b.sealedEvents(0, 50)
+	// genesis, 20 events, close, genesis, 30 events
+	if k := got[21].Statement.Kind; k != ledger.KindClose {
+		t.Fatalf("record 21 has kind %d, want close", k)
+	}
+	g, err := ledger.ParseGenesis(got[22].GenesisBody())
+	if err != nil || g.Previous == nil || g.Previous.Ledger != got[0].Statement.Ledger || g.Previous.Size != 21 {
+		t.Fatalf("successor %+v, %v", g, err)
+	}
+	if string(got[23].Source.Value) != "new 0" || string(got[52].Source.Value) != "new 29" {
+		t.Fatal("the new source is not sealed from its start")
+	}
+}
+
+// Somebody else appends a perfect next statement while the seal runs: the next
+// record would be the second of its seq, so the partition stops and stays stopped
+// over a restart.
+func TestForeignStatementStopsThePartition(t *testing.T) {
+	b := newBench(t, 2)
+	b.produce(0, 10)
+	m := b.startSeal("a")
+	b.sealedEvents(0, 10)
+	last := b.readAll(b.sealed(), 0)
+	head, err := ledger.Open(&last[len(last)-1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	chain, err := ledger.Continue(&head, keyring(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	src := ledger.Record{Value: []byte("forged"), TimeMs: 1, Offset: 10}
+	value, _, err := chain.Append(&src, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.send(&kgo.Record{Topic: b.sealed(), Value: src.Value, Timestamp: time.UnixMilli(1), Headers: []kgo.RecordHeader{{Key: ledger.SealHeader, Value: value}}})
+	b.produce(0, 5)
+	stopped(t, m, processors.DoubtFork)
+	b.produce(1, 5) // the neighbour is not stopped
+	b.sealedEvents(1, 5)
+	m.stop()
+
+	m = b.startSeal("a")
+	al := stopped(t, m, processors.DoubtFork)
+	b.order(al, nil)
+	m.quiet(t)
+	got := b.sealedEvents(0, 10+1+5)
+	if k := got[12].Statement.Kind; k != ledger.KindClose {
+		t.Fatalf("record 12 has kind %d, want close", k)
+	}
+	// The forged statement claimed source offset 10; the true record is sealed all the same.
+	if s := got[14]; s.Statement.Offset != 10 || string(s.Source.Value) != `{"n":0}` {
+		t.Fatalf("the successor begins with offset %d", s.Statement.Offset)
+	}
+}
+
+func TestTrimmedHeadStops(t *testing.T) {
+	b := newBench(t, 1)
+	b.produce(0, 10)
+	m := b.startSeal("a")
+	b.sealedEvents(0, 10)
+	m.stop()
+	ends, err := b.admin().ListEndOffsets(t.Context(), b.sealed())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.admin().DeleteRecords(t.Context(), ends.Offsets()); err != nil {
+		t.Fatal(err)
+	}
+	m = b.startSeal("a")
+	stopped(t, m, processors.DoubtTrimmed)
+}
+
+// An order works while the control topic's own ledger is what is stopped.
+func TestOrderForTheControlLedgerItself(t *testing.T) {
+	b := newBench(t, 1)
+	control := b.cfg.Prefix + schemas.TopicControl
+	b.send(&kgo.Record{Topic: control, Value: []byte("{}")})
+	m := b.startSeal("a")
+	until(t, "control sealed", func() (bool, string) {
+		n := len(b.readAll(schemas.SealedName(control), 0))
+		return n == 2, strconv.Itoa(n)
+	})
+	m.stop()
+	var ends kadm.ListedOffsets
+	ends, err := b.admin().ListEndOffsets(t.Context(), schemas.SealedName(control))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.admin().DeleteRecords(t.Context(), ends.Offsets()); err != nil {
+		t.Fatal(err)
+	}
+	m = b.startSeal("a")
+	al := stopped(t, m, processors.DoubtTrimmed)
+	b.order(al, nil)
+	m.quiet(t)
+	until(t, "control goes on", func() (bool, string) {
+		n := len(b.readAll(schemas.SealedName(control), 0))
+		return n == 3, strconv.Itoa(n) // genesis, the first event again, the order itself
+	})
+}
+
+func TestBootIsReadable(t *testing.T) {
+	b := newBench(t, 1)
+	boot, err := stream.Boot(context.Background(), b.cl)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if (boot == "") != (len(b.cfg.Brokers) > 0 && embeddedBroker == nil) {
+		t.Fatalf("boot %q", boot)
+	}
+}
