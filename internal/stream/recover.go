@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -47,10 +49,7 @@ func (s *session) recoverTopic(ctx context.Context, topic string, offsets map[in
 	if err != nil {
 		return err
 	}
-	ids := make([]int32, 0, len(offsets))
-	for p := range offsets {
-		ids = append(ids, p)
-	}
+	ids := slices.Sorted(maps.Keys(offsets))
 	if err := rec.settle(ctx, ids); err != nil {
 		return err
 	}
@@ -58,6 +57,7 @@ func (s *session) recoverTopic(ctx context.Context, topic string, offsets map[in
 		wg   sync.WaitGroup
 		mu   sync.Mutex
 		errs []error
+		from = make(map[int32]int64, len(ids))
 		sem  = make(chan struct{}, 8)
 	)
 	for _, p := range ids {
@@ -73,12 +73,15 @@ func (s *session) recoverTopic(ctx context.Context, topic string, offsets map[in
 				errs = append(errs, err)
 				return
 			}
-			// Absolute and without an epoch: with a symbolic offset the client would
-			// rewind to 0, not to our start, when the first transaction aborts.
-			offsets[p] = kgo.NewOffset().At(next).WithEpoch(-1)
+			from[p] = next
 		}()
 	}
 	wg.Wait()
+	for p, next := range from {
+		// Absolute and without an epoch: with a symbolic offset the client would
+		// rewind to 0, not to our start, when the first transaction aborts.
+		offsets[p] = kgo.NewOffset().At(next).WithEpoch(-1)
+	}
 	return errors.Join(errs...)
 }
 
