@@ -93,7 +93,8 @@ func checkState(pkgs []*pkg) []string {
 }
 
 // checkVars allows what nobody assigns to by habit: interface assertions, errors,
-// embedded files, compiled patterns and tables written as arrays.
+// embedded files, compiled patterns, constants that are made at their first use, and
+// tables written as arrays.
 func checkVars(f *file, d *ast.GenDecl) []string {
 	var out []string
 	for _, s := range d.Specs {
@@ -131,7 +132,7 @@ func constant(e ast.Expr) bool {
 		return false
 	}
 	x, ok := sel.X.(*ast.Ident)
-	return ok && x.Name+"."+sel.Sel.Name == "regexp.MustCompile"
+	return ok && slices.Contains([]string{"regexp.MustCompile", "sync.OnceValue", "sync.OnceValues"}, x.Name+"."+sel.Sel.Name)
 }
 
 // checkTests finds sleeps and skips: a test waits for the event itself, and runs or
