@@ -54,14 +54,16 @@ func runTests(m *testing.M) int {
 
 // bench is one test's cluster view: a prefix, topics, clients.
 type bench struct {
-	t      *testing.T
+	t      testing.TB
 	cfg    stream.Config
 	source string
 	topics []schemas.Topic
 	cl     *kgo.Client
 }
 
-func newBench(t *testing.T, partitions int32) *bench {
+func newBench(t *testing.T, partitions int32) *bench { return newBenchTB(t, partitions) }
+
+func newBenchTB(t testing.TB, partitions int32) *bench {
 	t.Helper()
 	b := &bench{t: t, cfg: stream.Config{Brokers: brokerAddr, ClientID: "test", Prefix: strings.ToLower(strings.NewReplacer("/", "-", "_", "-").Replace(t.Name())) + "."}}
 	b.source = b.cfg.Prefix + schemas.TopicAudit
@@ -100,7 +102,7 @@ func (b *bench) send(rs ...*kgo.Record) {
 	}
 }
 
-func keyring(t *testing.T) *ledger.Keyring {
+func keyring(t testing.TB) *ledger.Keyring {
 	t.Helper()
 	k, err := ledger.NewKeyring(map[uint32][]byte{1: []byte("0123456789abcdef0123456789abcdef")}, 0)
 	if err != nil {
@@ -149,7 +151,7 @@ func (b *bench) startSeal(slot string) *member {
 	return m
 }
 
-type testWriter struct{ t *testing.T }
+type testWriter struct{ t testing.TB }
 
 func (w testWriter) Write(p []byte) (int, error) {
 	if testing.Verbose() {
@@ -159,7 +161,7 @@ func (w testWriter) Write(p []byte) (int, error) {
 }
 
 // until polls cond, bounded, failing the test with what it last said.
-func until(t *testing.T, what string, cond func() (bool, string)) {
+func until(t testing.TB, what string, cond func() (bool, string)) {
 	t.Helper()
 	deadline := time.NewTimer(30 * time.Second)
 	defer deadline.Stop()
