@@ -88,3 +88,81 @@ func BenchmarkCommit(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkVerifierNext judges 400-byte events, commitment included; the records are
+// made before the clock runs.
+func BenchmarkVerifierNext(b *testing.B) {
+	for _, c := range []struct {
+		name    string
+		keys    bool
+		headers int
+	}{{"keyless/headers=0", false, 0}, {"keyless/headers=4", false, 4}, {"keys/headers=0", true, 0}} {
+		b.Run(c.name, func(b *testing.B) {
+			k := testKeys(b, 1)
+			chain, genesis, err := Start(testGenesis(), k)
+			if err != nil {
+				b.Fatal(err)
+			}
+			records := []Record{genesis}
+			for i := range 20_000 {
+				src := benchRecord(c.headers)
+				src.Offset = int64(i)
+				seal, _, err := chain.Append(&src, nil)
+				if err != nil {
+					b.Fatal(err)
+				}
+				records = append(records, sealedRecord(&src, seal))
+			}
+			o := VerifierOptions{Topic: "t", Partition: 3}
+			if c.keys {
+				o.Keys = k
+			}
+			b.ReportAllocs()
+			n, v := 0, NewVerifier(o)
+			for b.Loop() {
+				if n == len(records) {
+					n, v = 0, NewVerifier(o)
+				}
+				if f := v.Next(&records[n]); f != nil {
+					b.Fatal(f)
+				}
+				n++
+			}
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "records/s")
+		})
+	}
+}
+
+// BenchmarkOpen takes a sealed record apart, and checks its commitment.
+func BenchmarkOpen(b *testing.B) {
+	c, _, err := Start(testGenesis(), testKeys(b, 1))
+	if err != nil {
+		b.Fatal(err)
+	}
+	src := benchRecord(4)
+	seal, _, err := c.Append(&src, nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	r := sealedRecord(&src, seal)
+	b.Run("open", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := Open(&r); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	s, err := Open(&r)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Run("commitment", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if !s.CheckCommitment() {
+				b.Fatal("does not hold")
+			}
+		}
+	})
+}

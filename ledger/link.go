@@ -11,7 +11,7 @@ import (
 func (v *Verifier) link(s *Sealed, p *place, m *marker, faults []string) {
 	t, st := p.track, &s.Statement
 	next := tip{
-		live: true, next: p.seq + 1, leaf: s.Leaf(), at: v.at,
+		live: true, next: p.seq + 1, claimed: st.Seq + 1, ledger: st.Ledger, leaf: s.Leaf(), at: v.at,
 		offset: st.next(), saltKey: st.SaltKey, topic: st.Topic, eventIDs: st.Flags & FlagEventID,
 		displaced: p.displaced, outside: p.outside, closed: st.Kind == KindClose,
 	}

@@ -89,8 +89,11 @@ func (v *Verifier) placeIn(t *track, st *Statement) place {
 // behind that one, whatever its seq says.
 func (t *track) placeByLink(st *Statement, p *place) bool {
 	for i := range t.tips {
-		if c := &t.tips[i]; c.live && !c.closed && c.leaf == st.Prev && c.next == st.Seq {
+		if c := &t.tips[i]; c.live && !c.closed && c.leaf == st.Prev && (c.next == st.Seq || c.claimed == st.Seq) {
 			p.behind, p.link = i, linkHolds
+			if c.next != st.Seq && st.Seq > t.end {
+				t.miss(st.Seq) // the numbering jumped, and the record that did it has its finding
+			}
 			return true
 		}
 	}
@@ -164,7 +167,7 @@ func (v *Verifier) gap(t *track, seq uint64, why string) {
 func (v *Verifier) placeStranger(s *Sealed, m *marker, id ID) place {
 	st := &s.Statement
 	genesis := st.Kind == KindGenesis
-	if len(v.order) == 0 {
+	if v.fresh() {
 		t := v.follow(id, st, m)
 		t.partition = uint32(v.opts.Partition)
 		v.begin(t, st, m)
@@ -198,6 +201,16 @@ func (v *Verifier) placeStranger(s *Sealed, m *marker, id ID) place {
 	return p
 }
 
+// fresh says that no ledger that belongs here was seen.
+func (v *Verifier) fresh() bool {
+	for _, t := range v.order {
+		if !t.state.Extra {
+			return false
+		}
+	}
+	return true
+}
+
 // placeMisnamed places a record whose ledger id was altered: it was sealed behind the
 // record at hand, or it is an altered genesis where one is due.
 func (v *Verifier) placeMisnamed(s *Sealed, m *marker) (place, bool) {
@@ -213,6 +226,9 @@ func (v *Verifier) placeMisnamed(s *Sealed, m *marker) (place, bool) {
 	for i := range t.tips {
 		if c := &t.tips[i]; c.live && !c.closed && c.next > 0 && c.leaf == st.Prev {
 			p.behind, p.link, p.seq = i, linkHolds, c.next
+			if c.ledger == st.Ledger {
+				p.fault = "" // the one before it has the same wrong id, and its finding
+			}
 			v.judgeSeq(t, &p)
 			return p, true
 		}

@@ -47,6 +47,8 @@ const (
 type tip struct {
 	live      bool
 	next      uint64 // the seq behind it
+	claimed   uint64 // the seq behind the one it claims: next, unless its seq was altered
+	ledger    ID     // the ledger it claims
 	leaf      Hash   // what prev must be there; zeros before a genesis
 	at        int64  // sealed offset of the record
 	offset    uint64 // the lowest source offset that may follow
