@@ -15,6 +15,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/sealstream/sealstream/ledger"
 )
@@ -43,6 +44,32 @@ type Batch struct {
 	Records    []Record
 }
 
+// Check says what is wrong with the batches of one call: it guards against mistakes
+// of a caller, not against data.
+func Check(batches []Batch) error {
+	if len(batches) == 0 {
+		return errors.New("no batch")
+	}
+	for i, b := range batches {
+		for _, other := range batches[:i] {
+			if other.Partition == b.Partition {
+				return fmt.Errorf("two batches of partition %s in one call", b.Partition)
+			}
+		}
+		at := b.From
+		if b.From < 0 || b.Next <= b.From {
+			return fmt.Errorf("batch of %s moves the offset from %d to %d", b.Partition, b.From, b.Next)
+		}
+		for _, r := range b.Records {
+			if r.Offset < at || r.Offset >= b.Next {
+				return fmt.Errorf("batch of %s [%d, %d) holds offset %d where at least %d is due", b.Partition, b.From, b.Next, r.Offset, at)
+			}
+			at = r.Offset + 1
+		}
+	}
+	return nil
+}
+
 // Sink is a destination.
 //
 // Outcomes of Write, and there are only these: nil, everything in all batches is
@@ -51,10 +78,16 @@ type Batch struct {
 // nothing of this call is stored; [ErrMoved], the stored offset is not From; a
 // *[ConfigError], the destination is set up wrongly; any other error, nothing is
 // known and the same call will be made again. Write never retries by itself.
+//
+// All methods may be called from several goroutines; two calls of Write at one
+// time name different partitions, unless one comes from a zombie, which the
+// compare of the stored offset stops.
 type Sink interface {
 	// Positions returns the stored offset of each partition asked for, 0 for one
 	// never seen.
 	Positions(ctx context.Context, ps []Partition) (map[Partition]int64, error)
+	// Write stores batches, at most one per partition, in one step: all or none.
+	// It does not keep or change what it is given.
 	Write(ctx context.Context, batches []Batch) error
 	// Probe is a cheap question whether the destination answers; the breaker asks
 	// it before it lets a batch through again.
@@ -70,12 +103,13 @@ var ErrMoved = errors.New("stored offset has moved: another owner wrote, or an u
 // one to the rejects topic.
 type Rejected struct {
 	Code   string // the destination's own code, such as SQLSTATE 22021
-	Reason string // bounded label for metrics and headers, such as "invalid_text"
-	Err    error
+	Reason string // label of a small fixed set, for metrics and headers, such as "invalid_text"
+	Detail string // what was refused, free of record contents: a constraint's name, a column's
+	Err    error  // for errors.As only: its text may hold record contents and is never printed
 }
 
 func (e *Rejected) Error() string {
-	return fmt.Sprintf("rejected (%s, %s): %v", e.Reason, e.Code, e.Err)
+	return fmt.Sprintf("rejected (%s, %s): %s", e.Reason, e.Code, e.Detail)
 }
 func (e *Rejected) Unwrap() error { return e.Err }
 
@@ -86,15 +120,28 @@ type ConfigError struct{ Err error }
 func (e *ConfigError) Error() string { return "configuration: " + e.Err.Error() }
 func (e *ConfigError) Unwrap() error { return e.Err }
 
-// Rejection is one record set aside, with why.
+// Unavailable is a failure that passes: the same call will be made again. A sink
+// uses it to give the failure a name; any other error counts as class "other".
+type Unavailable struct {
+	Class string // label of a small fixed set, for metrics, such as "connection"
+	Err   error
+}
+
+func (e *Unavailable) Error() string { return e.Err.Error() }
+func (e *Unavailable) Unwrap() error { return e.Err }
+
+// Rejection is one record set aside, with why. The record that carries it into the
+// rejects topic has the key, value and timestamp of the sealed record, and
+// [Rejection.Headers].
 type Rejection struct {
-	Sink      string
-	Partition Partition
-	Record    Record
-	Code      string
-	Reason    string
-	Detail    string // bounded, free of record contents
-	Attempts  int
+	Sink        string
+	Partition   Partition
+	Record      Record
+	Code        string
+	Reason      string
+	Detail      string // bounded, free of record contents
+	Attempts    int    // how many writes that held the record were refused
+	First, Last time.Time
 }
 
 // A Rejecter keeps rejections. When Reject returns nil they are durable; only
