@@ -80,8 +80,15 @@ func sequence(code *kerr.Error) bool {
 }
 
 // dialHook remembers why the last connection was not made: "deadline exceeded"
-// alone does not tell an operator which address to look at.
-type dialHook struct{ last atomic.Pointer[error] }
+// alone does not tell an operator which address to look at. It also counts lost
+// connections: only across one of them can a retry double a record.
+type dialHook struct {
+	last atomic.Pointer[error]
+	lost atomic.Int64
+}
+
+// OnBrokerDisconnect implements kgo.HookBrokerDisconnect.
+func (h *dialHook) OnBrokerDisconnect(kgo.BrokerMetadata, net.Conn) { h.lost.Add(1) }
 
 // OnBrokerConnect implements kgo.HookBrokerConnect.
 func (h *dialHook) OnBrokerConnect(_ kgo.BrokerMetadata, _ time.Duration, _ net.Conn, err error) {

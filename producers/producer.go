@@ -124,6 +124,12 @@ func New(opts Options, kopts ...kgo.Opt) (*Producer, error) {
 // Ping asks whether a broker answers.
 func (p *Producer) Ping(ctx context.Context) error { return p.client.Ping(ctx) }
 
+// Disconnects counts the connections to brokers that ended since the start. If it has
+// not risen around a Send, no record of that Send was sent twice. If it has, a broker
+// that lost its memory of producers in between (the embedded one does when it is
+// killed) may have written a record twice.
+func (p *Producer) Disconnects() int64 { return p.dial.lost.Load() }
+
 // Close ends the producer at once. Messages that were not waited for are lost.
 func (p *Producer) Close() { p.client.Close() }
 
