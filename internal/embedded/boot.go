@@ -7,6 +7,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
+
+	"github.com/sealstream/sealstream/internal/embedded/logrepair"
 )
 
 // repair brings the log into a state that kfake reads back without loss. It
@@ -18,6 +21,26 @@ func (b *Broker) repair(ctx context.Context, wasClean bool) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove old settings: %w", explain(err))
 	}
-	_, _ = ctx, wasClean
+	if b.floors, err = loadFloors(filepath.Join(b.dir, "floors.json")); err != nil {
+		return err
+	}
+	rep, err := logrepair.Repair(ctx, b.logDir(), logrepair.Options{
+		Clean: wasClean, Cluster: b.id.Cluster, Listeners: brokerListeners, Floors: b.floors.all(), Now: time.Now(),
+	})
+	if err != nil {
+		return explain(err)
+	}
+	switch {
+	case rep.Fresh:
+		b.log.InfoContext(ctx, "log is new")
+	case rep.Repaired && !wasClean:
+		b.log.WarnContext(ctx, "log repaired after an unclean stop", "partitions", rep.Partitions, "batches", rep.Batches, "bytes", rep.Bytes,
+			"torn_bytes_cut", rep.TornBytes, "transactions_aborted", rep.Aborted, "producers_fenced", rep.Fenced)
+	default:
+		b.log.InfoContext(ctx, "log checked", "partitions", rep.Partitions, "batches", rep.Batches, "bytes", rep.Bytes)
+	}
+	if len(rep.Orphans) > 0 {
+		b.log.WarnContext(ctx, "partition directories of no topic were set aside", "names", rep.Orphans, "into", filepath.Join(b.logDir(), "orphans"))
+	}
 	return nil
 }

@@ -84,6 +84,7 @@ type Broker struct {
 	cluster *kfake.Cluster
 	sync    *syncer
 	guard   *guard
+	floors  *floors
 	stop    context.CancelFunc
 	wg      sync.WaitGroup
 	once    sync.Once
@@ -148,7 +149,7 @@ func (b *Broker) start(ctx context.Context, o *BrokerOptions) error {
 		b.cluster.Close()
 		return err
 	}
-	b.guard.install(b.cluster)
+	b.guard.install(b.cluster, b.floors)
 	// Reading the log back at start leaves garbage of the size of what was
 	// read; it goes back to the machine now rather than minutes later.
 	debug.FreeOSMemory()

@@ -64,6 +64,7 @@ func readAll(t *testing.T, addrs []string, topic string) []string {
 	t.Helper()
 	cl := newClient(t, addrs, kgo.ConsumeTopics(topic), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.KeepControlRecords())
+	defer cl.Close() // while the broker lives: later it would wait for it
 	ends, err := kadm.NewClient(cl).ListCommittedOffsets(t.Context(), topic)
 	if err != nil {
 		t.Fatal(err)

@@ -52,7 +52,7 @@ func newGuard(dir string, log *slog.Logger, m *brokerMetrics) *guard {
 }
 
 // install puts the hooks into a cluster that answers nobody yet.
-func (g *guard) install(c *kfake.Cluster) {
+func (g *guard) install(c *kfake.Cluster, f *floors) {
 	g.mu.Lock()
 	g.cluster = c
 	g.mu.Unlock()
@@ -64,6 +64,18 @@ func (g *guard) install(c *kfake.Cluster) {
 		c.KeepControl()
 		if f, ok := r.(*kmsg.FetchRequest); ok {
 			f.MaxBytes = fetchMax
+		}
+		return nil, nil, false
+	})
+	c.ControlKey(int16(kmsg.DeleteRecords), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		req, ok := r.(*kmsg.DeleteRecordsRequest)
+		if !ok {
+			return nil, nil, false
+		}
+		if err := f.note(c, req); err != nil {
+			g.fail(err)
+			return nil, err, true
 		}
 		return nil, nil, false
 	})
