@@ -164,12 +164,12 @@ type AuditGeo struct {
 	CityName       *string `avro:"city_name"`
 }
 
-// AuditASOrganization is who runs it.
+// AuditAsOrganization is who runs it.
 type AuditAsOrganization struct {
 	Name *string `avro:"name"`
 }
 
-// AuditAS is the autonomous system of an address.
+// AuditAs is the autonomous system of an address.
 type AuditAs struct {
 	Number       *int64               `avro:"number"`
 	Organization *AuditAsOrganization `avro:"organization"`

@@ -3,6 +3,7 @@ package schemas
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/twmb/avro"
 )
@@ -58,6 +59,7 @@ type opField struct {
 	name string // as JSON has it: the property "ecs", or the Avro name
 	json bool   // a string that holds JSON text
 	op   *op
+	some *op   // of a union of null, first, and one other: that one
 	at   *node // nil: no column wants it
 }
 
@@ -77,9 +79,9 @@ func parseSchema(text string, root *node) (*op, error) {
 	c := compiler{named: map[string]*avro.SchemaNode{}, shared: map[string]*op{}}
 	tree := s.Root()
 	c.collect(tree)
-	o := c.compile(tree, root)
-	if c.ops > maxOps {
-		return nil, errors.New("avro schema has too many fields")
+	o := c.compile(tree, "", root)
+	if c.err != nil {
+		return nil, c.err
 	}
 	return o, nil
 }
@@ -91,17 +93,29 @@ type compiler struct {
 	named  map[string]*avro.SchemaNode
 	shared map[string]*op
 	ops    int
+	err    error
 }
 
 // maxOps bounds a compiled schema: with names given by the property "ecs" a small text
 // could ask for the same place ever again.
 const maxOps = 1 << 16
 
+// fullName is a definition's name with its namespace, which a name with dots carries
+// in itself.
 func fullName(n *avro.SchemaNode) string {
-	if n.Namespace == "" {
+	if n.Namespace == "" || strings.Contains(n.Name, ".") {
 		return n.Name
 	}
 	return n.Namespace + "." + n.Name
+}
+
+// inside is the namespace in which names within n are short for.
+func inside(n *avro.SchemaNode, space string) string {
+	if n.Name == "" {
+		return space
+	}
+	full := fullName(n)
+	return full[:max(strings.LastIndexByte(full, '.'), 0)]
 }
 
 // collect remembers every definition by its full name.
@@ -122,16 +136,22 @@ func (c *compiler) collect(n *avro.SchemaNode) {
 	c.collect(n.Values)
 }
 
-func (c *compiler) compile(n *avro.SchemaNode, at *node) *op {
+// compile compiles n, which stands in the namespace space, for the place at.
+func (c *compiler) compile(n *avro.SchemaNode, space string, at *node) *op {
 	if c.ops++; c.ops > maxOps {
+		c.err = errors.New("avro schema has too many fields")
 		return &op{}
 	}
 	if w, ok := primitive(n.Type); ok {
 		return &op{wire: w, at: at, logical: logicalOf(n), scale: n.Scale}
 	}
-	if def := c.named[n.Type]; def != nil {
+	// A reference may be written short, within its namespace.
+	if def := c.named[space+"."+n.Type]; def != nil {
+		n = def
+	} else if def := c.named[n.Type]; def != nil {
 		n = def
 	}
+	space = inside(n, space)
 	if at == nil && n.Name != "" {
 		if o := c.shared[fullName(n)]; o != nil {
 			return o
@@ -144,7 +164,7 @@ func (c *compiler) compile(n *avro.SchemaNode, at *node) *op {
 	switch n.Type {
 	case "record", "error":
 		o.wire = wireRecord
-		c.fields(o, n, at)
+		c.fields(o, n, space, at)
 	case "enum":
 		o.wire, o.symbols = wireEnum, n.Symbols
 	case "fixed":
@@ -152,20 +172,22 @@ func (c *compiler) compile(n *avro.SchemaNode, at *node) *op {
 	case "array":
 		// Only the elements of a column's own list are of use.
 		o.wire = wireArray
-		o.item = c.compile(n.Items, leafOnly(at))
+		o.item = c.compile(n.Items, space, leafOnly(at))
 	case "map":
 		o.wire = wireMap
-		o.item = c.compile(n.Values, nil)
+		o.item = c.compile(n.Values, space, nil)
 	case "union":
 		o.wire = wireUnion
 		for i := range n.Branches {
-			o.kinds = append(o.kinds, c.compile(&n.Branches[i], at))
+			o.kinds = append(o.kinds, c.compile(&n.Branches[i], space, at))
 		}
+	default:
+		c.err = errors.New("avro schema names a type that it does not define")
 	}
 	return o
 }
 
-func (c *compiler) fields(o *op, n *avro.SchemaNode, at *node) {
+func (c *compiler) fields(o *op, n *avro.SchemaNode, space string, at *node) {
 	o.fields = make([]opField, len(n.Fields))
 	for i := range n.Fields {
 		f := &n.Fields[i]
@@ -179,7 +201,10 @@ func (c *compiler) fields(o *op, n *avro.SchemaNode, at *node) {
 		if at != nil && !at.leaf {
 			of.at = at.walk([]byte(of.name))
 		}
-		of.op = c.compile(&f.Type, of.at)
+		of.op = c.compile(&f.Type, space, of.at)
+		if k := of.op.kinds; len(k) == 2 && k[0].wire == wireNull {
+			of.some = k[1]
+		}
 		o.fields[i] = of
 	}
 }

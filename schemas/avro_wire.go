@@ -142,9 +142,7 @@ func (r *wireReader) block() int {
 			return 0
 		}
 		n = -n
-		if size := r.long(); size < 0 {
-			r.fail("a block size out of range")
-		}
+		r.long() // the block's size, for readers that pass over it whole
 	}
 	if r.err != nil {
 		return 0
@@ -201,6 +199,10 @@ func (r *wireReader) skip(o *op, depth int) {
 		for i := range o.fields {
 			if r.err != nil {
 				return
+			}
+			if o.fields[i].some != nil && r.i < len(r.b) && r.b[r.i] == 0 {
+				r.i++
+				continue
 			}
 			r.skip(o.fields[i].op, depth+1)
 		}

@@ -45,8 +45,9 @@ type slot struct {
 	set      bool
 	nested   bool // given as an object
 	from, to int
-	sub      []slot  // of a record, parallel to its fields
-	entries  []entry // of a map
+	sub      []slot          // of a record, parallel to its fields
+	entries  []entry         // of a map
+	keys     map[string]bool // of entries
 }
 
 // entry is one member of a map.
@@ -108,7 +109,7 @@ func (p *jsonParser) place(o *op, rec *slot, m member) (int, *jsonError) {
 			return p.place(kind, s, m.down(head, rest))
 		case wireMap:
 			s.set = true
-			return p.entry(s, m.down(head, rest), rest)
+			return p.entry(s, m.down(m.key, ""), rest)
 		}
 	}
 	return p.skip(m.at, m.depth+1)
@@ -183,11 +184,13 @@ func (p *jsonParser) entry(s *slot, m member, key string) (int, *jsonError) {
 	case jsonObject, jsonArray:
 		return p.refuse(m.at, m.path, "want text, found "+k.String(), "write it as text, or use a field of the schema")
 	}
-	for _, e := range s.entries {
-		if e.key == key {
-			return p.refuse(m.at, m.path, "given more than once", "give it once")
-		}
+	if s.keys[key] {
+		return p.refuse(m.at, m.path, "given more than once", "give it once")
 	}
+	if s.keys == nil {
+		s.keys = map[string]bool{}
+	}
+	s.keys[key] = true
 	end, err := p.skip(m.at, m.depth+1)
 	s.entries = append(s.entries, entry{key: key, from: m.at, to: end})
 	return end, err

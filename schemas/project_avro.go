@@ -96,11 +96,22 @@ func (w *avroWalk) record(o *op, n *node, depth int) {
 			return
 		}
 		f := &o.fields[i]
+		kind := f.op
+		if f.some != nil && w.i < len(w.b) { // nearly every field: null, or not
+			switch w.b[w.i] {
+			case 0:
+				w.i++
+				continue
+			case 2:
+				w.i++
+				kind = f.some
+			}
+		}
 		at := f.at
 		if !known {
 			at = n.walk([]byte(f.name))
 		}
-		w.member(f.op, at, depth)
+		w.member(kind, at, depth)
 	}
 }
 
@@ -132,6 +143,8 @@ func (w *avroWalk) member(o *op, at *node, depth int) {
 		o = o.kinds[k]
 	}
 	switch {
+	case o.wire == wireNull:
+		return
 	case at.leaf:
 		if w.meet(at) {
 			w.again(at)
