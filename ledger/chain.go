@@ -18,6 +18,8 @@ type Chain struct {
 	genesis Genesis
 	salter  *Salter // nil seals unsalted
 	saltKey uint32
+	// closing says that the chain may only be closed: it has no salt key to go on with.
+	closing bool
 	at      Mark
 	commits committer
 	// leaf is 0x00 and the statement under construction; what is constant in the
@@ -47,36 +49,6 @@ func Start(g Genesis, k *Keyring) (*Chain, Record, error) {
 	}
 	r := c.marker(KindGenesis, body)
 	return c, r, nil
-}
-
-// Resume continues a ledger behind head, the last data record of its sealed
-// partition; g is the ledger's genesis. The caller has checked the commitment. The
-// salt key id never falls: when head was salted with a higher key than the active
-// one, that key goes on, and a *[KeyError] says that it is not held. A head that
-// is a close gives [ErrClosed].
-func Resume(head *Sealed, g Genesis, k *Keyring) (*Chain, error) {
-	body, err := g.Body()
-	if err != nil {
-		return nil, fmt.Errorf("resume ledger: %w", err)
-	}
-	st := &head.Statement
-	id := IDOf(body)
-	switch {
-	case st.Ledger != id:
-		return nil, fmt.Errorf("resume ledger %s: the head belongs to ledger %s", id, st.Ledger)
-	case st.Kind == KindClose:
-		return nil, fmt.Errorf("resume ledger %s: %w", id, ErrClosed)
-	case st.Partition != uint32(g.Partition) || st.Topic != g.SourceID || (st.Flags&FlagEventID != 0) != g.EventIDs:
-		return nil, fmt.Errorf("resume ledger %s: partition, topic id or flags of the head are not those of the genesis", id)
-	case st.Offset < uint64(g.Start) || (st.Kind == KindGenesis && st.Offset != uint64(g.Start)):
-		return nil, fmt.Errorf("resume ledger %s: the head's source offset lies before the genesis start", id)
-	}
-	c, err := newChain(id, g, k, max(k.Active(), st.SaltKey))
-	if err != nil {
-		return nil, fmt.Errorf("resume ledger %s at seq %d: %w", id, st.Seq, err)
-	}
-	c.at = Mark{seq: st.Seq, head: head.Leaf(), next: int64(st.next())}
-	return c, nil
 }
 
 func newChain(id ID, g Genesis, k *Keyring, saltKey uint32) (*Chain, error) {
@@ -111,6 +83,9 @@ func (c *Chain) flags() uint16 {
 func (c *Chain) Append(src *Record, slab []byte) (seal, slab2 []byte, err error) {
 	if c.at.closed {
 		return nil, slab, fmt.Errorf("append to ledger %s: %w", c.id, ErrClosed)
+	}
+	if c.closing {
+		return nil, slab, fmt.Errorf("append to ledger %s: the chain was made to close it only", c.id)
 	}
 	if src.Offset < c.at.next {
 		return nil, slab, fmt.Errorf("append to ledger %s: source offset %d is below %d, where it goes on", c.id, src.Offset, c.at.next)

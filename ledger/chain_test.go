@@ -105,6 +105,14 @@ func TestResumeIsTheSameChain(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			purged, err := Continue(&head, k)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if other := mustAppend(t, purged, sourceEvent(i)); !cmp.Equal(other, mustAppend(t, again, sourceEvent(i))) {
+				t.Fatalf("event %d: continued without the genesis, it differs", i)
+			}
+			again.Reset(c.Mark())
 			if again.Next() != c.Next() || again.Seq() != c.Seq() || again.Head() != c.Head() || again.ID() != c.ID() || again.Previous() != c.Previous() {
 				t.Fatalf("resumed behind seq %d: %+v, want %+v", i, again.at, c.at)
 			}
@@ -184,6 +192,38 @@ func TestSaltKeyNeverFalls(t *testing.T) {
 	event = mustAppend(t, c, Record{Offset: 1})
 	if key := mustOpen(t, &event).Statement.SaltKey; key != 3 {
 		t.Errorf("sealed with key %d behind key 3", key)
+	}
+}
+
+// TestClosingOnlyCloses: whoever holds no master can close a salted ledger, to the same
+// bytes, and nothing else.
+func TestClosingOnlyCloses(t *testing.T) {
+	c, _ := mustStart(t, testGenesis(), testKeys(t, 1))
+	event := mustAppend(t, c, sourceEvent(0))
+	head := mustOpen(t, &event)
+	other, err := Closing(&head)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := other.Append(new(sourceEvent(1)), nil); err == nil {
+		t.Error("an unsalted event was sealed behind a salted one")
+	}
+	g := testGenesis()
+	g.Previous = new(c.Previous())
+	want, err := c.Close(g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := other.Close(g)
+	if err != nil || !cmp.Equal(got, want) {
+		t.Errorf("%v: %s", err, cmp.Diff(got, want))
+	}
+	head = mustOpen(t, &got)
+	if _, err := Closing(&head); !errors.Is(err, ErrClosed) {
+		t.Errorf("closing twice: %v", err)
+	}
+	if _, err := Continue(&head, nil); !errors.Is(err, ErrClosed) {
+		t.Errorf("continued behind a close: %v", err)
 	}
 }
 
