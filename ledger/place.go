@@ -283,10 +283,10 @@ func (v *Verifier) succeeds(a *track, m *marker) bool {
 	}
 	i := a.front()
 	switch {
-	case p.Size+1 == a.end && i >= 0 && a.tips[i].likeClose == m.id && !a.tips[i].flagged:
+	case p.Size+1 == a.end && i >= 0 && a.tips[i].flagged && a.tips[i].likeClose != (ID{}):
+		// The close, altered so that it reads as an event; it has its finding.
+	case p.Size+1 == a.end && i >= 0 && a.tips[i].likeClose == m.id:
 		v.find(Altered, a, p.Size, a.tips[i].at, "differs in: kind: the genesis behind it says that this is the close")
-	case p.Size+1 == a.end && i >= 0 && a.tips[i].flagged:
-		// An altered record stands where the close was.
 	case p.Size < a.end:
 		return false
 	default:

@@ -87,7 +87,16 @@ func TestParseIDs(t *testing.T) {
 	if _, err := ParseTopicID(digits); err == nil {
 		t.Error("a topic id without hyphens was taken")
 	}
+	if text, err := (ID{0x1b}).MarshalText(); err != nil || string(text) != "1b"+strings.Repeat("0", 30) {
+		t.Errorf("MarshalText = %s, %v", text, err)
+	}
+	if text, err := (Hash{0x1b}).MarshalText(); err != nil || string(text) != "1b"+strings.Repeat("0", 62) {
+		t.Errorf("MarshalText = %s, %v", text, err)
+	}
 	var id ID
+	if err := id.UnmarshalText([]byte(strings.Repeat("x", 500))); err == nil || len(err.Error()) > 200 || id != (ID{}) {
+		t.Errorf("UnmarshalText of 500 bytes: %v", err)
+	}
 	if err := id.UnmarshalText([]byte(uuid)); err != nil || hex.EncodeToString(id[:]) != digits {
 		t.Errorf("UnmarshalText = %s, %v", id, err)
 	}

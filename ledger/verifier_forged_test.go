@@ -71,6 +71,9 @@ func TestVerifierFindsForeignRecords(t *testing.T) {
 			t.Errorf("states %+v", states)
 		}
 		o.Source = &Genesis{Source: "domain.events"}
+		other := f.options()
+		other.Partition++
+		f.check(t, "another partition", other, f.records, "EXTRA A0", "EXTRA B0")
 		f.check(t, "another source", o, f.records, "EXTRA A0", "EXTRA B0")
 	})
 }
