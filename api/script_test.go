@@ -54,7 +54,7 @@ type script struct {
 	last  *httptest.ResponseRecorder
 
 	async, running chan *httptest.ResponseRecorder
-	seen  struct{ ingest, access int }
+	seen           struct{ ingest, access int }
 }
 
 func TestScripts(t *testing.T) {
