@@ -63,7 +63,7 @@ func (g *Generator) auditTemplate(who, what int) *template {
 	e := &schemas.AuditEvent{
 		Timestamp: markTime(),
 		Event: schemas.AuditInfo{
-			ID: markID, Kind: new("event"), Category: &[]string{act.category}, Type: &act.types, Action: &act.action,
+			ID: markID, Category: &[]string{act.category}, Type: &act.types, Action: &act.action,
 			Outcome: &outcome, Dataset: &dataset, Reason: optional(act.reason),
 		},
 		Organization: &schemas.AuditOrganization{ID: &a.tenant},
@@ -76,7 +76,6 @@ func (g *Generator) auditTemplate(who, what int) *template {
 	}
 	if act.category == "api" {
 		e.Audit.Actor.SessionID = nil
-		e.Trace = &schemas.AuditRef{ID: new(markTrace)}
 		e.HTTP = &schemas.AuditHTTP{Request: &schemas.AuditHTTPRequest{Method: new("GET")}, Response: &schemas.AuditHTTPResponse{StatusCode: new(map[bool]int64{false: 200, true: 403}[act.failed])}}
 	}
 	if act.action == "user.login" {

@@ -32,7 +32,7 @@ func names() (first, last, tenants, services, agents []string) {
 		[]string{"Adler", "Berg", "Costa", "Dubois", "Eriksen", "Fischer", "Garcia", "Haas", "Ito", "Jensen", "Kowalski", "Larsen", "Moreau", "Novak", "Okafor", "Petrov", "Quist", "Rossi", "Sato", "Tanaka", "Ulrich", "Varga", "Weber", "Yilmaz", "Zhang"},
 		[]string{"acme", "globex", "initech", "umbrella", "hooli", "stark", "wayne", "wonka", "cyberdyne", "tyrell", "soylent", "oscorp", "aperture", "vandelay", "dunder", "pied-piper", "massive", "monarch", "octan", "gringotts"},
 		[]string{"billing", "warehouse", "gateway", "ci-runner", "backup", "scheduler", "vault", "reporting"},
-		[]string{"Mozilla/5.0 (X11; Linux x86_64) Firefox/132.0", "Mozilla/5.0 (Windows NT 10.0) Chrome/131.0", "curl/8.11.0", "terraform/1.9.8", "acme-cli/4.2.1 go1.26"}
+		[]string{"Mozilla/5.0 (X11) Firefox/132.0", "Mozilla/5.0 (Win64) Chrome/131.0", "curl/8.11.0", "terraform/1.9.8", "acme-cli/4.2.1 go1.26"}
 }
 
 func newWorld(c *chance, o Options) world {
