@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io"
 	"os"
 	"path/filepath"
 	"sort"
@@ -187,12 +186,21 @@ func (s *scanner) segment(p *partition, base int64, last bool) (segment, error) 
 	s.buf.Reset(f)
 	for seg.Size < st.Size() {
 		b, marker, err := s.batch(st.Size() - seg.Size)
-		if err == nil && (b.offset < p.last.end || (seg.batches == 0 && b.offset != base)) {
-			err = fmt.Errorf("offset %d where %d was to follow", b.offset, max(p.last.end, base))
+		// The cleaner never runs on this log, so that offsets have no gaps.
+		// They are outside the checksum of a batch: this is what covers them.
+		next := base
+		if p.batches > 0 {
+			next = p.last.end
+		}
+		if err == nil && (b.offset != next || (seg.batches == 0 && b.offset != base)) {
+			err = fmt.Errorf("offset %d where %d was to follow", b.offset, next)
 		}
 		if err != nil {
 			seg.torn = st.Size() - seg.Size
-			if err := s.explain(f, path, &seg, last, err); err != nil {
+			if !last { // a later segment was begun, so this one was whole
+				return seg, damaged(path, &seg, err)
+			}
+			if err := s.explain(f, path, p, &seg, err); err != nil {
 				return seg, err
 			}
 			break
@@ -260,48 +268,48 @@ var (
 
 // explain decides whether a crash can have left what does not read as a batch:
 // the beginning of one at the end of the last segment, blanks, or one whole
-// batch of which not every page arrived. Anything else is damage, and the
-// records behind it are evidence that must not be cut off unasked.
-func (s *scanner) explain(f *os.File, path string, seg *segment, last bool, why error) error {
-	damage := fmt.Errorf("%w: %s holds %w at byte %d, and %d bytes follow: restore the file from a backup, or, if nothing behind that byte matters, cut it there (truncate -s %d %s)",
-		ErrDamaged, path, why, seg.Size, seg.torn, seg.Size, path)
-	if s.clean || !last {
-		return damage
+// batch of which not every page arrived. Anything else is damage, and so is
+// each of these with a whole batch behind it: a crash does not skip one. The
+// records there are evidence that must not be cut off unasked.
+func (s *scanner) explain(f *os.File, path string, p *partition, seg *segment, why error) error {
+	if s.clean {
+		return damaged(path, seg, why)
 	}
-	rest := io.NewSectionReader(f, seg.Size, seg.torn)
-	if errors.Is(why, errCut) {
-		return nil
-	}
-	var h [batchHeader]byte
-	if _, err := io.ReadFull(rest, h[:]); err == nil && errors.Is(why, errChecksum) {
-		if b, err := parseHeader(h[:]); err == nil && b.size == seg.torn {
-			return nil
-		}
-	}
-	blank, err := onlyZeros(io.NewSectionReader(f, seg.Size, seg.torn))
-	if err != nil {
+	rest := make([]byte, seg.torn)
+	if _, err := f.ReadAt(rest, seg.Size); err != nil {
 		return fmt.Errorf("read %s: %w", path, err)
 	}
-	if blank {
-		return nil
+	cut := errors.Is(why, errCut) || allZero(rest)
+	if !cut && errors.Is(why, errChecksum) {
+		b, err := parseHeader(rest)
+		cut = err == nil && b.size == seg.torn
 	}
-	return damage
+	if !cut || s.holdsBatch(rest[1:], p.last.end) {
+		return damaged(path, seg, why)
+	}
+	return nil
 }
 
-func onlyZeros(r io.Reader) (bool, error) {
-	buf := make([]byte, 32<<10)
-	for {
-		n, err := r.Read(buf)
-		if !allZero(buf[:n]) {
-			return false, nil
+func damaged(path string, seg *segment, why error) error {
+	return fmt.Errorf("%w: %s holds %w at byte %d, and %d bytes follow: restore the file from a backup, or, if nothing behind that byte matters, cut it there (truncate -s %d %s)",
+		ErrDamaged, path, why, seg.Size, seg.torn, seg.Size, path)
+}
+
+// holdsBatch looks for a whole batch with an offset from next on, anywhere.
+func (s *scanner) holdsBatch(rest []byte, next int64) bool {
+	for ; len(rest) >= batchHeader; rest = rest[1:] {
+		if rest[16] != 2 {
+			continue
 		}
-		if err == io.EOF {
-			return true, nil
+		b, err := parseHeader(rest)
+		if err != nil || b.offset < next || b.offset-next > maxBatch || b.size > int64(len(rest)) {
+			continue
 		}
-		if err != nil {
-			return false, err
+		if crc32.Checksum(rest[21:b.size], s.table) == b.crc {
+			return true
 		}
 	}
+	return false
 }
 
 // take notes one batch.

@@ -42,12 +42,9 @@ func readEntries(path string) ([][]byte, stateLog, error) {
 	}
 	var entries [][]byte
 	rest := b
-	for len(rest) >= entryHeader {
-		n := int64(binary.LittleEndian.Uint32(rest)) + 8
-		if n < entryHeader || n > int64(len(rest)) {
-			break
-		}
-		if crc32.Checksum(rest[8:n], castagnoli()) != binary.LittleEndian.Uint32(rest[4:]) {
+	for {
+		n := wholeEntry(rest)
+		if n == 0 {
 			break
 		}
 		if v := binary.LittleEndian.Uint16(rest[8:]); v != FormatVersion {
@@ -60,13 +57,26 @@ func readEntries(path string) ([][]byte, stateLog, error) {
 	l.torn = int64(len(rest))
 	// A crash leaves the beginning of one entry, or blanks where the data
 	// did not arrive. What has a whole entry behind it was damaged later.
-	if l.torn >= entryHeader && !allZero(rest) {
-		if n := int64(binary.LittleEndian.Uint32(rest)) + 8; n >= entryHeader && n < l.torn {
-			return nil, l, fmt.Errorf("%w: %s at byte %d, with more behind it: restore the file from a backup, or cut it there (truncate -s %d %s) and lose what follows",
+	for i := 1; i < len(rest); i++ {
+		if wholeEntry(rest[i:]) > 0 {
+			return nil, l, fmt.Errorf("%w: %s at byte %d, with whole entries behind it: restore the file from a backup, or cut it there (truncate -s %d %s) and lose what follows",
 				ErrDamaged, path, l.size, l.size, path)
 		}
 	}
 	return entries, l, nil
+}
+
+// wholeEntry is the length of the entry that b begins with, 0 if it does not
+// begin with a whole one.
+func wholeEntry(b []byte) int64 {
+	if len(b) < entryHeader {
+		return 0
+	}
+	n := int64(binary.LittleEndian.Uint32(b)) + 8
+	if n < entryHeader || n > int64(len(b)) || crc32.Checksum(b[8:n], castagnoli()) != binary.LittleEndian.Uint32(b[4:]) {
+		return 0
+	}
+	return n
 }
 
 func (l stateLog) cut() error {
