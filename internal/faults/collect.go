@@ -30,7 +30,7 @@ type collector struct {
 func (c *collector) collect(ctx context.Context) (*Evidence, error) {
 	e := &Evidence{
 		SourceIDs: map[string]ledger.TopicID{}, Sources: map[sinks.Partition][]Event{},
-		Sealed: map[sinks.Partition][]Statement{}, Rejects: map[sinks.Partition][]int64{},
+		Sealed: map[sinks.Partition][]Statement{}, Rejects: map[sinks.Partition][]Reject{},
 	}
 	if err := c.rows(ctx, e); err != nil {
 		return nil, err
@@ -61,7 +61,10 @@ func (c *collector) logs(ctx context.Context, e *Evidence) error {
 			if err != nil {
 				return fmt.Errorf("%s@%d: %w", p, r.Offset, err)
 			}
-			e.Rejects[rej.Partition] = append(e.Rejects[rej.Partition], rej.Record.Offset)
+			src := rej.Record.Source
+			src.Key, src.Value = r.Key, r.Value
+			e.Rejects[rej.Partition] = append(e.Rejects[rej.Partition],
+				Reject{Offset: rej.Record.Offset, Reason: rej.Reason, Detail: rej.Detail, Frame: hashFrame(&src)})
 		default:
 			e.Sources[p] = append(e.Sources[p], eventOf(r))
 		}

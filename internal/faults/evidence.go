@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/sealstream/sealstream/ledger"
+	"github.com/sealstream/sealstream/schemas"
 	"github.com/sealstream/sealstream/sinks"
 )
 
@@ -12,6 +13,7 @@ import (
 type Event struct {
 	Offset int64
 	ID     string // header ce_id; empty when there is none
+	Read   bool   // it says that event content was read
 	TimeMs int64
 	Frame  [sha256.Size]byte // of key, headers and value
 }
@@ -37,7 +39,8 @@ type Row struct {
 	Leaf   ledger.Hash
 }
 
-// Ack is an event that was acknowledged to its producer, and where it was said to be.
+// Ack is an event that was acknowledged to its producer, and where it was said to be;
+// offset -1 when its producer does not tell where.
 type Ack struct {
 	ID        string
 	Partition sinks.Partition
@@ -54,6 +57,13 @@ type Sighting struct {
 	Last      int64 // the greatest sealed offset among the rows, -1 without rows
 }
 
+// Reject is one record of the rejects topic.
+type Reject struct {
+	Offset         int64 // in the sealed partition
+	Reason, Detail string
+	Frame          [sha256.Size]byte
+}
+
 // Evidence is everything the oracle looks at, read back when the load has ended and
 // every stage has caught up.
 type Evidence struct {
@@ -63,8 +73,9 @@ type Evidence struct {
 	Links     []ledger.Finding                // of the verifier, over the same sealed records
 	Rows      map[sinks.Partition][]Row       // by sealed partition, in any order
 	Stored    map[sinks.Partition]int64       // sink_offsets
-	Rejects   map[sinks.Partition][]int64     // sealed offsets in the rejects topic
+	Rejects   map[sinks.Partition][]Reject    // by sealed partition
 	Acked     []Ack
+	Answered  int // reads of event content that the API has answered
 	Sightings []Sighting
 }
 
@@ -80,12 +91,19 @@ func eventOf(r *ledger.Record) Event {
 		if h.Name == idHeader {
 			e.ID = string(h.Value)
 		}
+		if h.Name == typeHeader && string(h.Value) == schemas.ActionAccessRead {
+			e.Read = true
+		}
 	}
 	return e
 }
 
-// idHeader is where every producer of ours puts the event's id.
-const idHeader = "ce_id"
+// idHeader is where every producer of ours puts the event's id, typeHeader where its
+// action is.
+const (
+	idHeader   = "ce_id"
+	typeHeader = "ce_type"
+)
 
 // sealedReader takes the records of one sealed partition down, in log order, and has
 // the verifier look at each.

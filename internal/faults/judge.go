@@ -21,6 +21,7 @@ type Charge string
 const (
 	Lost        Charge = "lost"           // acknowledged, and not in the source log
 	Moved       Charge = "moved"          // acknowledged at another place than where it is
+	Unrecorded  Charge = "unrecorded"     // a read of event content that was answered and not written down
 	Doubled     Charge = "doubled"        // one event id in two source records
 	Unsealed    Charge = "unsealed"       // in the source log, and no statement about it
 	SealedTwice Charge = "sealed twice"   // two statements about one source record
@@ -41,6 +42,8 @@ const (
 type Verdict struct {
 	Acked, Source, Sealed, Rows, Sightings int
 	Counts                                 map[Charge]int
+	DoubledIDs                             []string // event ids that stand twice
+	reasons                                map[string]int
 	samples                                map[Charge][]string
 }
 
@@ -56,8 +59,10 @@ func (v *Verdict) find(c Charge, format string, args ...any) {
 
 // Expected says which counts are no fault in a case.
 type Expected struct {
-	MayDouble bool // the broker was killed under a producer
-	Rejects   int  // records that must have been set aside, each once or more
+	MayDouble  bool   // the broker was killed under a producer
+	Rejects    int    // records that must have been set aside, each once or more
+	Reason     string // why all of them were
+	Constraint string // and which constraint said so
 }
 
 // Faults says what is wrong, most telling first; empty means that all promises were kept.
@@ -71,6 +76,11 @@ func (v *Verdict) Faults(want Expected) []string {
 	}
 	if n := v.Counts[Rejected]; n != want.Rejects {
 		out = append(out, fmt.Sprintf("%d set aside, want %d: %s", n, want.Rejects, strings.Join(v.samples[Rejected], "; ")))
+	}
+	for _, why := range slices.Sorted(maps.Keys(v.reasons)) {
+		if !strings.HasPrefix(why, want.Reason+" ") || !strings.Contains(why, "constraint "+want.Constraint) {
+			out = append(out, fmt.Sprintf("%d set aside for %q, want reason %s of constraint %s", v.reasons[why], why, want.Reason, want.Constraint))
+		}
 	}
 	switch {
 	case v.Source == 0:
@@ -86,7 +96,7 @@ func (v *Verdict) Doubles() []string { return v.samples[Doubled] }
 
 // Judge compares what the logs and the table hold with what was promised.
 func Judge(e *Evidence) *Verdict {
-	v := &Verdict{Acked: len(e.Acked), Sightings: len(e.Sightings), Counts: map[Charge]int{}, samples: map[Charge][]string{}}
+	v := &Verdict{Acked: len(e.Acked), Sightings: len(e.Sightings), Counts: map[Charge]int{}, samples: map[Charge][]string{}, reasons: map[string]int{}}
 	for _, f := range e.Links {
 		v.find(BadLink, "%s %s seq %d at %s: %s", f.Verdict, f.Ledger, f.Seq, f.Where, f.Detail)
 	}
@@ -133,26 +143,36 @@ func (v *Verdict) judgeSources(e *Evidence) {
 	}
 	first := map[string]place{}
 	at := map[place]string{}
+	reads := 0
 	for _, p := range partitions(e.Sources) {
 		for _, ev := range e.Sources[p] {
 			v.Source++
+			if ev.Read {
+				reads++
+			}
 			if ev.ID == "" {
 				continue
 			}
 			here := place{p, ev.Offset}
 			at[here] = ev.ID
 			if before, ok := first[ev.ID]; ok {
+				v.DoubledIDs = append(v.DoubledIDs, ev.ID)
 				v.find(Doubled, "%s at %s@%d and %s@%d", ev.ID, before.p, before.offset, p, ev.Offset)
 				continue
 			}
 			first[ev.ID] = here
 		}
 	}
+	if reads < e.Answered {
+		v.find(Unrecorded, "%d reads were answered, %d are written down", e.Answered, reads)
+	}
 	for _, a := range e.Acked {
 		if at[place{a.Partition, a.Offset}] == a.ID {
 			continue
 		}
-		if is, ok := first[a.ID]; ok {
+		if is, ok := first[a.ID]; ok && a.Offset < 0 {
+			continue
+		} else if ok {
 			v.find(Moved, "%s was acknowledged at %s@%d and is at %s@%d", a.ID, a.Partition, a.Offset, is.p, is.offset)
 		} else {
 			v.find(Lost, "%s, acknowledged at %s@%d", a.ID, a.Partition, a.Offset)
@@ -210,8 +230,9 @@ func (v *Verdict) judgeRows(e *Evidence, p sinks.Partition) {
 		seq    uint64
 	}
 	stored, aside := e.Stored[p], map[int64]bool{}
-	for _, off := range e.Rejects[p] {
-		aside[off] = true
+	for _, r := range e.Rejects[p] {
+		aside[r.Offset] = true
+		v.reasons[r.Reason+" "+r.Detail]++
 	}
 	ids, at := map[key]bool{}, map[int64]Row{}
 	for _, r := range e.Rows[p] {
@@ -232,6 +253,7 @@ func (v *Verdict) judgeRows(e *Evidence, p sinks.Partition) {
 		switch {
 		case aside[st.Offset]:
 			v.find(Rejected, "%s@%d", p, st.Offset)
+			delete(aside, st.Offset)
 			if ok {
 				v.find(RejectedFor, "%s@%d", p, st.Offset)
 			}
@@ -243,6 +265,14 @@ func (v *Verdict) judgeRows(e *Evidence, p sinks.Partition) {
 			v.find(StoredWrong, "the row of %s@%d is of %s seq %d", p, st.Offset, r.Ledger, r.Seq)
 		}
 	}
+	for off := range aside {
+		v.find(Strange, "the rejects topic speaks of %s@%d, where there is no sealed record", p, off)
+	}
+	for _, r := range e.Rejects[p] {
+		if i, ok := slices.BinarySearchFunc(e.Sealed[p], r.Offset, func(st Statement, off int64) int { return cmp.Compare(st.Offset, off) }); ok && e.Sealed[p][i].Frame != r.Frame {
+			v.find(Altered, "%s@%d was set aside with other bytes than were sealed", p, r.Offset)
+		}
+	}
 	for off, r := range at {
 		v.find(StoredWrong, "a row of %s seq %d says %s@%d, where there is no sealed record", r.Ledger, r.Seq, p, off)
 	}
@@ -252,10 +282,10 @@ func (v *Verdict) judgeRows(e *Evidence, p sinks.Partition) {
 // the stored offset: what is below never changes, so the final log can judge the past.
 func (v *Verdict) judgeSightings(e *Evidence) {
 	aside := map[sinks.Partition]map[int64]bool{}
-	for p, offs := range e.Rejects {
+	for p, rs := range e.Rejects {
 		aside[p] = map[int64]bool{}
-		for _, off := range offs {
-			aside[p][off] = true
+		for _, r := range rs {
+			aside[p][r.Offset] = true
 		}
 	}
 	for _, s := range e.Sightings {

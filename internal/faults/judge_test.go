@@ -34,7 +34,7 @@ func honest(t *testing.T) *history {
 	h := &history{records: map[sinks.Partition][]ledger.Record{}, Evidence: Evidence{
 		SourceIDs: map[string]ledger.TopicID{"audit.events": topicID},
 		Sources:   map[sinks.Partition][]Event{}, Sealed: map[sinks.Partition][]Statement{},
-		Rows: map[sinks.Partition][]Row{}, Stored: map[sinks.Partition]int64{}, Rejects: map[sinks.Partition][]int64{},
+		Rows: map[sinks.Partition][]Row{}, Stored: map[sinks.Partition]int64{}, Rejects: map[sinks.Partition][]Reject{},
 	}}
 	keys, err := ledger.NewKeyring(map[uint32][]byte{1: make([]byte, 32)}, 1)
 	if err != nil {
@@ -43,10 +43,14 @@ func honest(t *testing.T) *history {
 	for _, p := range []sinks.Partition{source0, source1} {
 		h.addPartition(t, p, keys)
 	}
-	h.Rejects[sealed1] = []int64{4}
+	h.Rejects[sealed1] = []Reject{reject(h.Sources[source1][2], 4)}
 	h.Rows[sealed1] = slices.DeleteFunc(h.Rows[sealed1], func(r Row) bool { return r.Offset == 4 })
 	h.reread()
 	return h
+}
+
+func reject(e Event, sealedOffset int64) Reject {
+	return Reject{Offset: sealedOffset, Reason: "check", Detail: "constraint c", Frame: e.Frame}
 }
 
 func (h *history) addPartition(t *testing.T, p sinks.Partition, keys *ledger.Keyring) {
@@ -98,9 +102,11 @@ func (h *history) reread() {
 	}
 }
 
+func expected() Expected { return Expected{Rejects: 1, Reason: "check", Constraint: "c"} }
+
 func TestOracleFindsNothingInAnHonestHistory(t *testing.T) {
 	v := Judge(&honest(t).Evidence)
-	if fs := v.Faults(Expected{Rejects: 1}); len(fs) > 0 {
+	if fs := v.Faults(expected()); len(fs) > 0 {
 		t.Errorf("found %q", fs)
 	}
 	if v.Acked != 20 || v.Source != 20 || v.Sealed != 20 || v.Rows != 21 || v.Sightings != 4 {
@@ -119,6 +125,14 @@ func TestOracleFindsEachFault(t *testing.T) {
 		{"an acknowledged event is nowhere", func(h *history) {
 			h.Acked = append(h.Acked, Ack{ID: "gone", Partition: source0, Offset: 3})
 		}, map[Charge]int{Lost: 1}},
+		{"an event that was acknowledged without a place is nowhere", func(h *history) {
+			h.Acked[3].Offset = -1
+			h.Acked = append(h.Acked, Ack{ID: "gone", Offset: -1})
+		}, map[Charge]int{Lost: 1}},
+		{"a read is not written down", func(h *history) {
+			h.Sources[source0][3].Read = true
+			h.Answered = 2
+		}, map[Charge]int{Unrecorded: 1}},
 		{"an acknowledged event is elsewhere", func(h *history) { h.Acked[3].Offset = 4 }, map[Charge]int{Moved: 1}},
 		{"a source record is doubled", func(h *history) { h.Sources[source0][5].ID = h.Sources[source0][2].ID }, map[Charge]int{Doubled: 1, Lost: 1}},
 		{"a record is not sealed", func(h *history) {
@@ -184,10 +198,12 @@ func TestOracleFindsEachFault(t *testing.T) {
 		{"a row of no record", func(h *history) { h.Rows[sealed0] = append(h.Rows[sealed0], Row{Seq: 99, Offset: 1}) }, map[Charge]int{StoredWrong: 1}},
 		{"rows of no topic", func(h *history) { h.Rows[sinks.Partition{Topic: "x"}] = []Row{{Seq: 1}} }, map[Charge]int{StoredWrong: 1}},
 		{"more is set aside", func(h *history) {
-			h.Rejects[sealed1] = append(h.Rejects[sealed1], 5)
+			h.Rejects[sealed1] = append(h.Rejects[sealed1], reject(h.Sources[source1][3], 5))
 			h.Rows[sealed1] = slices.DeleteFunc(h.Rows[sealed1], func(r Row) bool { return r.Offset == 5 })
 		}, map[Charge]int{Rejected: 1}},
-		{"set aside and stored", func(h *history) { h.Rejects[sealed0] = []int64{5} }, map[Charge]int{Rejected: 1, RejectedFor: 1}},
+		{"set aside with other bytes", func(h *history) { h.Rejects[sealed1][0].Frame[0] ^= 1 }, map[Charge]int{Altered: 1}},
+		{"set aside, and no record", func(h *history) { h.Rejects[sealed0] = []Reject{reject(h.Sources[source0][3], 99)} }, map[Charge]int{Strange: 1}},
+		{"set aside and stored", func(h *history) { h.Rejects[sealed0] = []Reject{reject(h.Sources[source0][3], 5)} }, map[Charge]int{Rejected: 1, RejectedFor: 1}},
 		{"the offset was ahead once", func(h *history) { h.Sightings[1].Next++ }, map[Charge]int{OffsetAhead: 1}},
 		{"a row was ahead once", func(h *history) { h.Sightings[1].Rows, h.Sightings[1].Last = 4, 4 }, map[Charge]int{RowAhead: 1}},
 		{"a row was ahead once, and one below was missing", func(h *history) { h.Sightings[1].Last = 4 }, map[Charge]int{RowAhead: 1}},
@@ -202,7 +218,7 @@ func TestOracleFindsEachFault(t *testing.T) {
 					t.Errorf("%s: %d, want %d (%q)", charge, v.Counts[charge], c.want[charge], v.samples[charge])
 				}
 			}
-			if fs := v.Faults(Expected{Rejects: 1}); len(fs) == 0 {
+			if fs := v.Faults(expected()); len(fs) == 0 {
 				t.Error("no fault reported")
 			}
 		})
@@ -226,7 +242,7 @@ func partitionsOfCharges(v *Verdict, want map[Charge]int) []Charge {
 func TestOracleNeedsSomethingToJudge(t *testing.T) {
 	h := honest(t)
 	h.Acked = nil
-	if fs := Judge(&h.Evidence).Faults(Expected{Rejects: 1}); len(fs) != 1 || !strings.Contains(fs[0], "no producer") {
+	if fs := Judge(&h.Evidence).Faults(expected()); len(fs) != 1 || !strings.Contains(fs[0], "no producer") {
 		t.Errorf("found %q in a history without acknowledgements", fs)
 	}
 	if fs := Judge(&Evidence{Acked: []Ack{{}}}).Faults(Expected{}); !slices.ContainsFunc(fs, func(s string) bool { return strings.Contains(s, "the source log is empty") }) {
@@ -240,13 +256,25 @@ func TestDoubledIsAFaultUnlessTheBrokerDied(t *testing.T) {
 	h.Sources[source0][5].ID = h.Sources[source0][2].ID
 	h.Acked = slices.Delete(h.Acked, 5, 6)
 	v := Judge(&h.Evidence)
-	if fs := v.Faults(Expected{Rejects: 1, MayDouble: true}); len(fs) > 0 {
+	mayDouble := expected()
+	mayDouble.MayDouble = true
+	if fs := v.Faults(mayDouble); len(fs) > 0 {
 		t.Errorf("found %q although it was expected", fs)
 	}
-	if fs := v.Faults(Expected{Rejects: 1}); len(fs) != 1 {
+	if fs := v.Faults(expected()); len(fs) != 1 {
 		t.Errorf("found %q, want one fault", fs)
 	}
 	if n := len(v.Doubles()); n != 1 || v.Counts[Doubled] != 1 {
 		t.Errorf("%d doubles named, %d counted, want 1", n, v.Counts[Doubled])
+	}
+}
+
+func TestWrongReasonsAreFaults(t *testing.T) {
+	for _, spoil := range []func(*Reject){func(r *Reject) { r.Reason = "null" }, func(r *Reject) { r.Detail = "column x" }} {
+		h := honest(t)
+		spoil(&h.Rejects[sealed1][0])
+		if fs := Judge(&h.Evidence).Faults(expected()); len(fs) != 1 || !strings.Contains(fs[0], "1 set aside for") {
+			t.Errorf("found %q, want one fault about the reason", fs)
+		}
 	}
 }

@@ -173,7 +173,7 @@ func runSink(t *testing.T, ctx context.Context, wg *sync.WaitGroup, kafka stream
 	if err != nil {
 		t.Fatal(err)
 	}
-	rejects, err := stream.NewRejects(kafka, schemas.TopicRejects, 1<<20)
+	rejects, err := stream.NewRejects(kafka, schemas.TopicRejects)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,9 +1,11 @@
 package faults
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/sealstream/sealstream/schemas"
 	"github.com/sealstream/sealstream/sinks"
 )
 
@@ -20,6 +23,7 @@ import (
 // number is in the event's id, so that a sealed record tells when it was sent.
 type load struct {
 	run  uint32 // tells the cases of one run apart
+	avro uint32 // schema id of the audit events; 0 = JSON alone
 	sent atomic.Int64
 
 	mu     sync.Mutex
@@ -70,6 +74,45 @@ func domainJSON(id, action string, n int64) []byte {
 		time.Now().UTC().Format("2006-01-02T15:04:05.000Z"), id, action, n%500, n, n%200, n)
 }
 
+// auditAvro is an audit event of ours in its other form.
+func auditAvro(asJSON []byte, schema uint32) []byte {
+	var e schemas.AuditEvent
+	err := e.UnmarshalJSON(asJSON)
+	var body []byte
+	if err == nil {
+		body, err = e.AppendAvro(nil)
+	}
+	if err != nil {
+		panic("faults: the load's own event is not valid: " + err.Error())
+	}
+	return schemas.AppendFrame(nil, schema, body)
+}
+
+// register registers the audit schema with the registry and returns its id.
+func register(ctx context.Context, registry string) (uint32, error) {
+	body, err := json.Marshal(map[string]string{"schema": schemas.AuditSchema()})
+	if err != nil {
+		return 0, err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, registry+"/subjects/"+schemas.TopicAudit+"-value/versions", bytes.NewReader(body))
+	if err != nil {
+		return 0, fmt.Errorf("register the audit schema: %w", err)
+	}
+	req.Header.Set("Content-Type", "application/vnd.schemaregistry.v1+json")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, fmt.Errorf("register the audit schema: %w", err)
+	}
+	defer resp.Body.Close()
+	var answer struct {
+		ID uint32 `json:"id"`
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil || answer.ID == 0 {
+		return 0, fmt.Errorf("register the audit schema: %s, id %d: %w", resp.Status, answer.ID, err)
+	}
+	return answer.ID, nil
+}
+
 // actionLoad is event.action of the load, actionPoison of what the table will refuse.
 const (
 	actionLoad   = "faults.load"
@@ -88,6 +131,9 @@ func (l *load) record(topic string, partition int32, action string) *kgo.Record 
 		r.Key, r.Value = fmt.Appendf(nil, "order-%d", n%500), domainJSON(id, action, n)
 	} else {
 		r.Key, r.Value = fmt.Appendf(nil, "default/%d", n%200), auditJSON(id, action, n)
+		if l.avro > 0 && n%4 == 1 {
+			r.Value = auditAvro(r.Value, l.avro)
+		}
 	}
 	return r
 }
@@ -95,6 +141,7 @@ func (l *load) record(topic string, partition int32, action string) *kgo.Record 
 // feed is a Kafka producer that goes on through every outage, as a client of any
 // language would: idempotent, acks=all, retrying without end.
 type feed struct {
+	poisoner
 	load *load
 	cl   *kgo.Client
 }
@@ -122,6 +169,9 @@ func (f *feed) send(ctx context.Context, rs ...*kgo.Record) {
 				f.load.mu.Unlock()
 				return
 			}
+			if string(r.Headers[1].Value) == actionPoison {
+				f.poisoned.Add(1)
+			}
 			f.load.acknowledged(Ack{ID: id, Partition: sinks.Partition{Topic: r.Topic, ID: r.Partition}, Offset: r.Offset})
 		})
 	}
@@ -140,7 +190,7 @@ func (f *feed) run(ctx context.Context, rate int, topics ...string) {
 		}
 		for range max(1, rate*int(every)/int(time.Second)) {
 			// The record must outlive the load's end: it is flushed then.
-			f.send(context.WithoutCancel(ctx), f.load.record(topics[turn%len(topics)], -1, actionLoad))
+			f.send(context.WithoutCancel(ctx), f.load.record(topics[turn%len(topics)], -1, f.action(int64(turn))))
 			turn++
 		}
 	}
@@ -171,17 +221,4 @@ func (c choosingTopic) Partition(r *kgo.Record, n int) int {
 		return int(r.Partition)
 	}
 	return c.TopicPartitioner.Partition(r, n)
-}
-
-// idOf reads the id out of an event's JSON.
-func idOf(value []byte) string {
-	var e struct {
-		Event struct {
-			ID string `json:"id"`
-		} `json:"event"`
-	}
-	if json.Unmarshal(value, &e) != nil {
-		return ""
-	}
-	return e.Event.ID
 }

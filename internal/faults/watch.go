@@ -299,12 +299,7 @@ func (w *watch) recovered(ctx context.Context, topics []string) (Recovery, error
 	err := until(ctx, func() (bool, error) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		want := 0
-		for p := range w.tails {
-			if slices.Contains(topics, w.sources[p.Topic]) {
-				want++
-			}
-		}
+		want := w.partitions(topics)
 		if w.err != nil {
 			return false, w.err
 		}
@@ -325,6 +320,33 @@ func (w *watch) recovered(ctx context.Context, topics []string) (Recovery, error
 	}
 	r = Recovery{Sealed: slices.Min(sealed), SealedAll: slices.Max(sealed), Stored: slices.Min(stored), StoredAll: slices.Max(stored)}
 	return r, nil
+}
+
+// sealed waits until every partition of the load's topics has sealed an event that was
+// sent after the mark.
+func (w *watch) sealed(ctx context.Context, topics []string) error {
+	var have, want int
+	err := until(ctx, func() (bool, error) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		have, want = len(w.mark.sealed), w.partitions(topics)
+		return have >= want, w.err
+	})
+	if err != nil {
+		return fmt.Errorf("%d of %d partitions have sealed new events: %w", have, want, err)
+	}
+	return nil
+}
+
+// partitions counts the sealed partitions of some sources.
+func (w *watch) partitions(topics []string) int {
+	n := 0
+	for p := range w.tails {
+		if slices.Contains(topics, w.sources[p.Topic]) {
+			n++
+		}
+	}
+	return n
 }
 
 // drained waits until every source record is sealed and every sealed record stored.

@@ -39,6 +39,9 @@ type Up struct {
 	*Proc
 	Ready Ready
 	Took  time.Duration // from its start to its being ready
+
+	readyFile string
+	began     time.Time
 }
 
 // UpOptions say how to start `up`.
@@ -53,26 +56,34 @@ func (b *Bed) StartUp(bin string, o UpOptions) (*Up, error) {
 	if err := os.Remove(readyFile(o)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("remove an old ready file: %w", err)
 	}
-	args := []string{"up", "--data", o.Data, "--ready-file", readyFile(o)}
+	args := []string{"up", "--data", o.Data, "--ready-file", readyFile(o), "--listen", "127.0.0.1:0"}
 	if len(o.Without) > 0 {
 		args = append(args, "--without", strings.Join(o.Without, ","))
 	}
+	began := time.Now()
 	p, err := b.Start("up", bin, append(args, o.Args...)...)
 	if err != nil {
 		return nil, err
 	}
-	return &Up{Proc: p}, nil
+	return &Up{Proc: p, readyFile: readyFile(o), began: began}, nil
 }
 
 // Up starts `up` and waits until it is ready. An error shows the end of its log.
 func (b *Bed) Up(ctx context.Context, bin string, o UpOptions) (*Up, error) {
-	began := time.Now()
 	u, err := b.StartUp(bin, o)
 	if err != nil {
 		return nil, err
 	}
-	err = Until(ctx, func() (bool, error) {
-		raw, err := os.ReadFile(readyFile(o))
+	if err := u.AwaitReady(ctx); err != nil {
+		return nil, errors.Join(err, u.Kill())
+	}
+	return u, nil
+}
+
+// AwaitReady waits until `up` has written its ready file.
+func (u *Up) AwaitReady(ctx context.Context) error {
+	err := Until(ctx, func() (bool, error) {
+		raw, err := os.ReadFile(u.readyFile)
 		if err == nil && json.Unmarshal(raw, &u.Ready) == nil {
 			return true, nil
 		}
@@ -82,13 +93,13 @@ func (b *Bed) Up(ctx context.Context, bin string, o UpOptions) (*Up, error) {
 		return false, nil
 	})
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("wait for up to be ready: %w; its log %s ends with:\n%s", err, u.LogPath, u.Tail()), u.Kill())
+		return fmt.Errorf("wait for up to be ready: %w; its log %s ends with:\n%s", err, u.LogPath, u.Tail())
 	}
-	u.Took = time.Since(began)
+	u.Took = time.Since(u.began)
 	if u.Ready.PID != u.PID() {
-		return nil, errors.Join(fmt.Errorf("the ready file names pid %d, up has %d", u.Ready.PID, u.PID()), u.Kill())
+		return fmt.Errorf("the ready file names pid %d, up has %d", u.Ready.PID, u.PID())
 	}
-	return u, nil
+	return nil
 }
 
 func readyFile(o UpOptions) string { return strings.TrimRight(o.Data, "/") + ".ready" }

@@ -1,0 +1,369 @@
+package faults
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/sealstream/sealstream/internal/embedded"
+)
+
+// outage is how long a database stays away.
+const outage = 8 * time.Second
+
+// crashPostgres ends the PostgreSQL that `up` runs, which must bring it back.
+func crashPostgres(ctx context.Context, s *scene) error {
+	if err := s.open(ctx); err != nil {
+		return err
+	}
+	s.startLoad(ctx)
+	if err := s.flowing(ctx); err != nil {
+		return err
+	}
+	for i := range s.n(2, 10) {
+		if err := pass(ctx, s.between(0, time.Second)); err != nil {
+			return err
+		}
+		pid, err := s.postmaster(ctx)
+		if err != nil {
+			return err
+		}
+		sig := []syscall.Signal{syscall.SIGQUIT, syscall.SIGKILL}[i%2]
+		s.watch.begin()
+		if err := syscall.Kill(pid, sig); err != nil {
+			return fmt.Errorf("signal postgres, pid %d: %w", pid, err)
+		}
+		s.struck()
+		if err := s.back(ctx, 45*time.Second); err != nil {
+			return fmt.Errorf("postgres got %v, up must bring it back: %w", sig, err)
+		}
+		if err := alive(s.up.Proc); err != nil {
+			return err
+		}
+	}
+	return s.settle(ctx)
+}
+
+// postmaster finds the server's main process.
+func (s *scene) postmaster(ctx context.Context) (int, error) {
+	conn, err := pgx.Connect(ctx, s.place.postgres)
+	if err != nil {
+		return 0, fmt.Errorf("find the postmaster: %w", err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	var dir string
+	if err := conn.QueryRow(ctx, "SHOW data_directory").Scan(&dir); err != nil {
+		return 0, fmt.Errorf("find the postmaster: %w", err)
+	}
+	b, err := os.ReadFile(filepath.Join(dir, "postmaster.pid"))
+	if err != nil {
+		return 0, fmt.Errorf("find the postmaster: %w", err)
+	}
+	line, _, _ := strings.Cut(string(b), "\n")
+	pid, err := strconv.Atoi(strings.TrimSpace(line))
+	if err != nil || pid <= 1 {
+		return 0, fmt.Errorf("find the postmaster: %s names no process", dir)
+	}
+	return pid, nil
+}
+
+// server is a PostgreSQL of the scene's own, which `up` is given by URL.
+type server struct {
+	s   *scene
+	dir string
+	pg  *embedded.Postgres
+}
+
+// ownServer starts a PostgreSQL in a directory and writes a configuration for `up`
+// that names it.
+func (s *scene) ownServer(ctx context.Context, dir string) (*server, error) {
+	v := &server{s: s, dir: dir}
+	if err := v.start(ctx); err != nil {
+		return nil, err
+	}
+	s.bed.AtClose(func() error { return v.pg.Quit() })
+	urlFile := s.bed.Path("postgres.url")
+	if err := os.WriteFile(urlFile, []byte(v.pg.URL("")+"\n"), 0o600); err != nil {
+		return nil, err
+	}
+	return v, s.configure("embedded:", "  postgres_url_file: "+urlFile)
+}
+
+// configure writes a configuration file for `up`.
+func (s *scene) configure(lines ...string) error {
+	path := s.bed.Path("sealstream.yaml")
+	text := strings.Join(append([]string{"version: 1"}, lines...), "\n") + "\n"
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		return err
+	}
+	s.upArgs = []string{"--config", path}
+	return nil
+}
+
+func (v *server) start(ctx context.Context) error {
+	log, err := os.OpenFile(v.s.bed.Path("postgres-server.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	v.pg, err = embedded.StartPostgres(ctx, embedded.PostgresOptions{Dir: v.dir, Log: slog.New(slog.NewTextHandler(log, nil))})
+	return err
+}
+
+// log is what the server itself has printed.
+func (v *server) log() string {
+	b, err := os.ReadFile(filepath.Join(v.dir, "server.log"))
+	if err != nil {
+		return err.Error()
+	}
+	return string(b)
+}
+
+// stopPostgres takes the database away for 8 s; sealing must not notice.
+func stopPostgres(ctx context.Context, s *scene) error {
+	v, err := s.openWithServer(ctx, "pg")
+	if err != nil {
+		return err
+	}
+	for range s.n(1, 4) {
+		if err := pass(ctx, s.between(0, time.Second)); err != nil {
+			return err
+		}
+		began := time.Now()
+		if err := v.pg.Quit(); err != nil {
+			return err
+		}
+		if err := s.sealsOn(ctx); err != nil {
+			return fmt.Errorf("postgres is away, sealing must go on: %w", err)
+		}
+		if err := pass(ctx, outage-time.Since(began)); err != nil {
+			return err
+		}
+		s.watch.begin()
+		if err := v.start(ctx); err != nil {
+			return err
+		}
+		s.struck()
+		if err := s.back(ctx, 45*time.Second); err != nil {
+			return fmt.Errorf("postgres is back after %v: %w", time.Since(began).Round(time.Second), err)
+		}
+		if err := alive(s.up.Proc); err != nil {
+			return err
+		}
+	}
+	s.note("back counts from the database's start")
+	return s.settle(ctx)
+}
+
+// openWithServer opens the scene on a PostgreSQL of its own and lets the load flow.
+func (s *scene) openWithServer(ctx context.Context, name string) (*server, error) {
+	dir, err := s.bed.MakeDir(name)
+	if err != nil {
+		return nil, err
+	}
+	return s.openOnServer(ctx, dir)
+}
+
+func (s *scene) openOnServer(ctx context.Context, dir string) (*server, error) {
+	v, err := s.ownServer(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	return v, s.openFlowing(ctx)
+}
+
+func (s *scene) openFlowing(ctx context.Context) error {
+	if err := s.open(ctx); err != nil {
+		return err
+	}
+	s.startLoad(ctx)
+	return s.flowing(ctx)
+}
+
+// sealsOn waits until every partition has sealed new events.
+func (s *scene) sealsOn(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, outage)
+	defer cancel()
+	s.watch.begin()
+	return s.watch.sealed(ctx, loadTopics())
+}
+
+// fillPostgres fills the disk that holds the tables: PostgreSQL answers 53100 and lives.
+func fillPostgres(ctx context.Context, s *scene) error {
+	disk, err := s.smallDisk("tables", 96)
+	if err != nil {
+		s.note("a trigger raised SQLSTATE 53100, because no small file system could be mounted: %v", err)
+		return fillByTrigger(ctx, s, gateInside)
+	}
+	s.note("tables on a tmpfs of 96 MB that was filled up")
+	dir, err := s.bed.MakeDir("pg")
+	if err != nil {
+		return err
+	}
+	v, err := s.ownServer(ctx, dir)
+	if err != nil {
+		return err
+	}
+	space, err := disk.chownLike(filepath.Join(dir, "server"))
+	if err != nil {
+		return err
+	}
+	s.place.postgres = v.pg.URL("")
+	if err := s.sql(ctx, fmt.Sprintf("CREATE TABLESPACE faults LOCATION '%s'", space), "ALTER DATABASE sealstream SET default_tablespace = faults"); err != nil {
+		return err
+	}
+	if err := s.openFlowing(ctx); err != nil {
+		return err
+	}
+	for range s.n(1, 4) {
+		refused := strings.Count(s.up.Log(), "53100")
+		if err := s.fill(ctx, disk, func() bool { return strings.Count(s.up.Log(), "53100") > refused }); err != nil {
+			return err
+		}
+	}
+	return s.settle(ctx)
+}
+
+// fillPostgresLog fills the disk that holds everything, the server's log of changes
+// above all: PostgreSQL falls, and cannot start again before there is room.
+func fillPostgresLog(ctx context.Context, s *scene) error {
+	disk, err := s.smallDisk("pg", 320)
+	if err != nil {
+		s.note("a trigger raised SQLSTATE 53100 at the commit, because no small file system could be mounted: %v", err)
+		return fillByTrigger(ctx, s, gateCommit)
+	}
+	s.note("whole server on a tmpfs of 320 MB that was filled up")
+	v, err := s.openOnServer(ctx, disk.dir)
+	if err != nil {
+		return err
+	}
+	for range s.n(1, 3) {
+		full := strings.Count(v.log(), "No space left on device")
+		if err := s.fill(ctx, disk, func() bool { return strings.Count(v.log(), "No space left on device") > full }); err != nil {
+			return err
+		}
+	}
+	return s.settle(ctx)
+}
+
+// fill takes all room of a disk until it has been felt, keeps it for a while, gives it
+// back, and waits until all flows again.
+func (s *scene) fill(ctx context.Context, d *disk, felt func() bool) error {
+	if err := d.fill(); err != nil {
+		return err
+	}
+	began := time.Now()
+	fctx, cancel := context.WithTimeout(ctx, 60*time.Second)
+	err := until(fctx, func() (bool, error) { return felt(), d.fill() })
+	cancel()
+	if err != nil {
+		return fmt.Errorf("the disk is full, and nobody has felt it: %w", err)
+	}
+	s.note("felt after %.1f s", time.Since(began).Seconds())
+	s.struck()
+	if err := s.sealsOn(ctx); err != nil {
+		return fmt.Errorf("the disk of postgres is full, sealing must go on: %w", err)
+	}
+	if err := pass(ctx, 2*time.Second); err != nil {
+		return err
+	}
+	s.watch.begin()
+	if err := d.free(); err != nil {
+		return err
+	}
+	return s.back(ctx, 60*time.Second)
+}
+
+// fillByTrigger has the database answer as if its disk were full.
+func fillByTrigger(ctx context.Context, s *scene, at gatePlace) error {
+	if err := s.openFlowing(ctx); err != nil {
+		return err
+	}
+	for range s.n(1, 4) {
+		refused := strings.Count(s.up.Log(), "53100")
+		if err := s.sql(ctx, `CREATE OR REPLACE FUNCTION public.faults_gate() RETURNS trigger LANGUAGE plpgsql AS
+			$$ BEGIN RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = '53100'; END $$`, at.create()); err != nil {
+			return err
+		}
+		fctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+		err := until(fctx, func() (bool, error) { return strings.Count(s.up.Log(), "53100") > refused, nil })
+		cancel()
+		if err != nil {
+			return fmt.Errorf("the database answers 53100, and nobody has felt it: %w", err)
+		}
+		s.struck()
+		if err := s.sealsOn(ctx); err != nil {
+			return fmt.Errorf("the disk of postgres is full, sealing must go on: %w", err)
+		}
+		s.watch.begin()
+		if err := s.dropGate(ctx, at); err != nil {
+			return err
+		}
+		if err := s.back(ctx, 45*time.Second); err != nil {
+			return err
+		}
+	}
+	return s.settle(ctx)
+}
+
+// disk is a small file system of the scene's own.
+type disk struct{ dir string }
+
+// smallDisk mounts a file system of some megabytes. Only root may, and not everywhere.
+func (s *scene) smallDisk(name string, megabytes int) (*disk, error) {
+	dir, err := s.bed.MakeDir(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := mountSmall(dir, megabytes); err != nil {
+		return nil, err
+	}
+	s.bed.AtClose(func() error { return unmount(dir) })
+	return &disk{dir: dir}, nil
+}
+
+func (d *disk) ballast() string { return filepath.Join(d.dir, "ballast") }
+
+// fill takes all the room there is.
+func (d *disk) fill() error {
+	f, err := os.OpenFile(d.ballast(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	for block := make([]byte, 1<<20); len(block) >= 1<<10; {
+		if _, err := f.Write(block); err == nil {
+			continue
+		} else if !errors.Is(err, syscall.ENOSPC) {
+			return fmt.Errorf("fill %s: %w", d.dir, err)
+		}
+		block = block[:len(block)/4]
+	}
+	return nil
+}
+
+func (d *disk) free() error { return os.Remove(d.ballast()) }
+
+// chownLike makes a directory on the disk for whoever owns path.
+func (d *disk) chownLike(path string) (string, error) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return "", err
+	}
+	dir := filepath.Join(d.dir, "space")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return "", err
+	}
+	if sys, ok := st.Sys().(*syscall.Stat_t); ok {
+		err = os.Chown(dir, int(sys.Uid), int(sys.Gid))
+	}
+	return dir, err
+}

@@ -1,0 +1,67 @@
+// Command faults breaks a running Sealstream in every way that internal/faults knows,
+// and prints what was lost, doubled, badly linked, and how long each take-over took.
+// It is run by make faults and make faults-short, from inside the repository.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"regexp"
+	"syscall"
+	"time"
+
+	"github.com/sealstream/sealstream/internal/faults"
+	"github.com/sealstream/sealstream/internal/testbed"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "faults:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string) error {
+	fs := flag.NewFlagSet("faults", flag.ContinueOnError)
+	long := fs.Bool("long", os.Getenv("SEALSTREAM_FAULTS") == "long", "many rounds of everything, also by SEALSTREAM_FAULTS=long; else the short form")
+	seed := fs.Uint64("seed", 0, "repeats the random choices of a run; 0 = by the clock")
+	only := fs.String("run", "", "regular expression of the `cases` to run; empty = all")
+	binary := fs.String("binary", "", "the sealstream `binary` to break; empty = built from this repository")
+	keep := fs.Bool("keep", false, "keep the logs of every case, not only of those that fail")
+	list := fs.Bool("list", false, "print the cases and run none")
+	if err := fs.Parse(args); err != nil {
+		return err
+	}
+	if *list {
+		for _, n := range faults.Names() {
+			fmt.Println(n)
+		}
+		return nil
+	}
+	o := faults.Options{Binary: *binary, Long: *long, Seed: *seed, Keep: *keep, Out: os.Stdout}
+	if o.Seed == 0 {
+		o.Seed = uint64(time.Now().Unix())
+	}
+	var err error
+	if o.Run, err = regexp.Compile(*only); err != nil {
+		return fmt.Errorf("-run: %w", err)
+	}
+	if o.Binary == "" {
+		bed, err := testbed.New("")
+		if err != nil {
+			return err
+		}
+		defer bed.Close(false)
+		if o.Binary, err = bed.Build(ctx); err != nil {
+			return err
+		}
+	}
+	results, err := faults.Run(ctx, o)
+	faults.Report(os.Stdout, o, results)
+	return err
+}
