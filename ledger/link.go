@@ -30,6 +30,9 @@ func (v *Verifier) link(s *Sealed, p *place, m *marker, faults []string) {
 	if p.link == linkHolds {
 		// This record's prev covers the one before: what contradicts is this one.
 		faults, clash = merge(faults, clash...), nil
+		if behind.next > 0 {
+			next.topic, next.eventIDs = behind.topic, behind.eventIDs
+		}
 	}
 	next.flagged = v.report(p, faults)
 	if len(clash) > 0 {
@@ -119,7 +122,6 @@ func (v *Verifier) settle(t *track, c *tip) {
 		return
 	}
 	v.find(Altered, t, d.right, d.rightAt, fmt.Sprintf("differs in: %s: this record or seq %d before it was altered, and no later record tells which", d.fields, d.left))
-	c.flagged = true
 }
 
 // push makes next the tip used last, in place of the one it stands behind.
@@ -150,7 +152,6 @@ func (v *Verifier) advance(p *place, m *marker, st *Statement, leaf Hash) {
 	}
 	if p.seq >= t.end {
 		t.end = p.seq + 1
-		t.unreadable = 0
 	}
 	if p.seq >= t.state.Size {
 		t.state.Size, t.state.Head = p.seq+1, leaf

@@ -75,7 +75,7 @@ func (v *Verifier) placeIn(t *track, st *Statement) place {
 	p := place{track: t, seq: st.Seq, behind: -1}
 	if !t.placeByLink(st, &p) {
 		if t.closedAt != 0 && t.closedAt == t.end && st.Seq >= t.end {
-			p.outside, p.displaced = true, true
+			p.outside = true
 			p.verdict, p.detail = Extra, "stands behind the close of its ledger"
 			return p
 		}
@@ -123,7 +123,7 @@ func (t *track) placeBySeq(st *Statement, p *place) {
 
 // judgeSeq finds gaps, forks, and records out of their order.
 func (v *Verifier) judgeSeq(t *track, p *place) {
-	if p.behind >= 0 && p.link == linkHolds {
+	if p.behind >= 0 && p.link != linkUnknown {
 		p.displaced = t.tips[p.behind].displaced
 		p.outside = t.tips[p.behind].outside
 	}
@@ -221,6 +221,7 @@ func (v *Verifier) placeMisnamed(s *Sealed, m *marker) (place, bool) {
 			return p, false
 		}
 		p.behind, p.link = 0, linkHolds
+		v.judgeSeq(t, &p)
 		return p, true
 	}
 	for i := range t.tips {

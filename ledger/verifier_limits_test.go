@@ -84,7 +84,10 @@ func TestVerifierGenesisContradictsLedger(t *testing.T) {
 	// A close altered in two places, so that it reads as an event.
 	records = f.clone()
 	records[14].Headers[1].Value[atKind] = byte(KindEvent)
-	f.check(t, "close read as an event", f.options(), records, "ALTERED A14")
+	findings, _ := verify(f.options(), records)
+	if len(findings) != 1 || findings[0].Seq != 14 || findings[0].Where != f.where(14) || findings[0].Detail != "differs in: kind: the genesis behind it says that this is the close" {
+		t.Errorf("close read as an event: %+v", findings)
+	}
 	records[14].Headers[0].Value[len("sealstream/genesis/v1\nname ")] ^= 1
 	f.check(t, "close altered in two places", f.options(), records, "ALTERED A14")
 	// An altered genesis body and ledger id where the announced genesis is due.
@@ -130,4 +133,39 @@ func TestVerifierFillsGaps(t *testing.T) {
 	records := slices.Delete(f.clone(), 4, 10)
 	records = slices.Insert(records, 6, late[3], late[0], late[5], late[3], late[1])
 	f.check(t, "late records", f.options(), records, "GAP A4", "EXTRA A7", "EXTRA A4", "EXTRA A9", "FORK A7", "EXTRA A5")
+}
+
+// TestVerifierHoldsRulesWithoutGenesis breaks one rule of a chain that is perfect
+// otherwise, and whose beginning was purged.
+func TestVerifierHoldsRulesWithoutGenesis(t *testing.T) {
+	f := fixtures(t)["salted=true,eventids=true"]
+	o := f.options()
+	o.Partial = true
+	for field, change := range map[string]func(*Statement, *Record){
+		"source topic id":  func(st *Statement, _ *Record) { st.Topic[3]++ },
+		"source partition": func(st *Statement, _ *Record) { st.Partition++ },
+		"flags bit 1":      func(st *Statement, _ *Record) { st.Flags, st.EventID = 0, [16]byte{} },
+		"source offset":    func(st *Statement, _ *Record) { st.Offset = 2 },
+	} {
+		findings, _ := verify(o, f.rewrite(t, 6, change)[3:])
+		if len(findings) != 1 || findings[0].Seq != 6 || findings[0].Detail != "differs in: "+field {
+			t.Errorf("%s: findings %+v", field, findings)
+		}
+	}
+}
+
+// TestVerifierLateGenesis: a genesis out of its place still says what the ledger is.
+func TestVerifierLateGenesis(t *testing.T) {
+	f := fixtures(t)["salted=true,eventids=true"]
+	records := f.clone()[:14]
+	records[0], records[1] = records[1], records[0]
+	flipSeal(&records[8], atTopic)
+	v := f.check(t, "genesis second", f.options(), records, "GAP A0", "EXTRA A0", "ALTERED A8")
+	body, err := f.a.Body()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := v.Ledgers()[0]; got.Genesis != string(body) || got.Size != 14 {
+		t.Errorf("state %+v", got)
+	}
 }
