@@ -123,7 +123,7 @@ func TestPoisonIsSetAsideAlone(t *testing.T) {
 		refused[ref] = true
 		m.Refuse(ref)
 	}
-	rejects, err := stream.NewRejects(b.cfg, b.cfg.Prefix+schemas.TopicRejects, 2<<20)
+	rejects, err := stream.NewRejects(b.cfg, b.cfg.Prefix+schemas.TopicRejects)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -65,18 +65,18 @@ func (l *topicLog) spans(ctx context.Context) (map[int32]span, error) {
 
 // describe returns the topic's id and the leader of each partition.
 func (l *topicLog) describe(ctx context.Context) (kadm.TopicDetail, string, error) {
-	md, err := l.adm.Metadata(ctx, l.topic)
+	topics, cluster, err := metadata(ctx, l.cl, l.topic)
 	if err != nil {
 		return kadm.TopicDetail{}, "", fmt.Errorf("describe %s: %w", l.topic, err)
 	}
-	td, ok := md.Topics[l.topic]
+	td, ok := topics[l.topic]
 	if !ok {
 		return kadm.TopicDetail{}, "", fmt.Errorf("describe %s: %w", l.topic, kerr.UnknownTopicOrPartition)
 	}
 	if td.Err != nil {
 		return kadm.TopicDetail{}, "", fmt.Errorf("describe %s: %w", l.topic, td.Err)
 	}
-	return td, md.Cluster, nil
+	return td, cluster, nil
 }
 
 // partitionLog is one partition, with its leader known.

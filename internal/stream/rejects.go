@@ -19,8 +19,8 @@ type Rejects struct {
 
 var _ sinks.Rejecter = (*Rejects)(nil)
 
-// NewRejects makes the producer; maxBytes is the topic's size limit.
-func NewRejects(c Config, topic string, maxBytes int32) (*Rejects, error) {
+// NewRejects makes the producer.
+func NewRejects(c Config, topic string) (*Rejects, error) {
 	cl, err := kgo.NewClient(append(append(c.Opts(), quickRetries()...),
 		kgo.RequiredAcks(kgo.AllISRAcks()), kgo.ProducerLinger(0),
 		// One record at a time: a large one must be refused by the broker, not by us.

@@ -34,7 +34,7 @@ func EnsureTopics(ctx context.Context, c Config, topics []schemas.Topic, replica
 	defer cl.Close()
 	adm := kadm.NewClient(cl)
 	var rep TopicsReport
-	have, err := listTopics(ctx, adm, topics)
+	have, err := listTopics(ctx, cl, topics)
 	if err != nil {
 		return rep, err
 	}
@@ -58,10 +58,10 @@ func EnsureTopics(ctx context.Context, c Config, topics []schemas.Topic, replica
 			rep.Created = append(rep.Created, t.Name)
 		}
 	}
-	if err := extendSealed(ctx, adm, topics, &rep); err != nil {
+	if err := extendSealed(ctx, cl, topics, &rep); err != nil {
 		return rep, err
 	}
-	rep.Problems, err = checkTopics(ctx, adm, topics)
+	rep.Problems, err = checkTopics(ctx, cl, topics)
 	return rep, err
 }
 
@@ -72,20 +72,20 @@ func CheckTopics(ctx context.Context, c Config, topics []schemas.Topic) ([]strin
 		return nil, fmt.Errorf("make client: %w", err)
 	}
 	defer cl.Close()
-	return checkTopics(ctx, kadm.NewClient(cl), topics)
+	return checkTopics(ctx, cl, topics)
 }
 
-func listTopics(ctx context.Context, adm *kadm.Client, topics []schemas.Topic) (kadm.TopicDetails, error) {
+func listTopics(ctx context.Context, cl *kgo.Client, topics []schemas.Topic) (kadm.TopicDetails, error) {
 	names := make([]string, len(topics))
 	for i, t := range topics {
 		names[i] = t.Name
 	}
-	md, err := adm.Metadata(ctx, names...)
+	all, _, err := metadata(ctx, cl, names...)
 	if err != nil {
-		return nil, fmt.Errorf("list topics: %w", err)
+		return nil, err
 	}
 	have := kadm.TopicDetails{}
-	for name, td := range md.Topics {
+	for name, td := range all {
 		if td.Err == nil {
 			have[name] = td
 		} else if !errors.Is(td.Err, kerr.UnknownTopicOrPartition) {
@@ -95,8 +95,8 @@ func listTopics(ctx context.Context, adm *kadm.Client, topics []schemas.Topic) (
 	return have, nil
 }
 
-func extendSealed(ctx context.Context, adm *kadm.Client, topics []schemas.Topic, rep *TopicsReport) error {
-	have, err := listTopics(ctx, adm, topics)
+func extendSealed(ctx context.Context, cl *kgo.Client, topics []schemas.Topic, rep *TopicsReport) error {
+	have, err := listTopics(ctx, cl, topics)
 	if err != nil {
 		return err
 	}
@@ -105,7 +105,7 @@ func extendSealed(ctx context.Context, adm *kadm.Client, topics []schemas.Topic,
 		if !t.Sealed() || len(sealed.Partitions) >= len(src.Partitions) {
 			continue
 		}
-		rs, err := adm.UpdatePartitions(ctx, len(src.Partitions), t.Name)
+		rs, err := kadm.NewClient(cl).UpdatePartitions(ctx, len(src.Partitions), t.Name)
 		if err = errors.Join(err, rs.Error()); err != nil {
 			return fmt.Errorf("extend %s to %d partitions: %w", t.Name, len(src.Partitions), err)
 		}
@@ -115,8 +115,8 @@ func extendSealed(ctx context.Context, adm *kadm.Client, topics []schemas.Topic,
 }
 
 // checkTopics compares only what evidence depends on.
-func checkTopics(ctx context.Context, adm *kadm.Client, topics []schemas.Topic) ([]string, error) {
-	have, err := listTopics(ctx, adm, topics)
+func checkTopics(ctx context.Context, cl *kgo.Client, topics []schemas.Topic) ([]string, error) {
+	have, err := listTopics(ctx, cl, topics)
 	if err != nil {
 		return nil, err
 	}
@@ -133,7 +133,7 @@ func checkTopics(ctx context.Context, adm *kadm.Client, topics []schemas.Topic) 
 	if len(names) == 0 {
 		return problems, nil
 	}
-	rcs, err := adm.DescribeTopicConfigs(ctx, names...)
+	rcs, err := kadm.NewClient(cl).DescribeTopicConfigs(ctx, names...)
 	if err != nil {
 		return nil, fmt.Errorf("describe topic configurations: %w", err)
 	}

@@ -30,9 +30,9 @@ type Log interface {
 
 // Rows is a sink whose rows can be compared with the ledger.
 type Rows interface {
-	// Positions returns the stored offset of each partition: rows above are lag.
+	// Positions returns the stored offset of each partition.
 	Positions(ctx context.Context, ps []sinks.Partition) (map[sinks.Partition]int64, error)
-	// Compare begins the comparison of one ledger.
+	// Compare takes a snapshot of the rows of one ledger; ctx lasts until its end.
 	Compare(ctx context.Context, c Comparing) (Comparison, error)
 	// Ledgers lists the ledgers that have rows.
 	Ledgers(ctx context.Context) ([]ledger.ID, error)
@@ -41,20 +41,21 @@ type Rows interface {
 // Comparing says what is compared.
 type Comparing struct {
 	Ledger    ledger.ID
-	Partition sinks.Partition
-	Stored    int64            // the sink's offset: records at or above are lag
-	Rejected  func(int64) bool // whether the record at an offset was set aside
+	Partition sinks.Partition         // zero for a ledger that no topic has
+	Stored    int64                   // records at or above it without a row are lag
+	Rejected  func(offset int64) bool // whether the record at an offset was set aside
 }
 
 // A Comparison goes through one ledger in order of seq.
 type Comparison interface {
 	// Next compares the row of one record, and reports rows before it that have none.
 	Next(offset int64, s *ledger.Sealed) ([]ledger.Finding, error)
-	// Finish reports rows behind the last record, and frees what is held.
+	// Finish reports rows behind the last record, and closes.
 	Finish() ([]ledger.Finding, Counts, error)
+	Close()
 }
 
-// Counts are what a comparison saw.
+// Counts are what a comparison saw beside its findings.
 type Counts struct{ Rows, Lag, Rejected uint64 }
 
 // Options say what is verified.
@@ -119,6 +120,14 @@ type run struct {
 	done  uint64
 	total uint64
 	seen  map[ledger.ID]bool
+	held  []missing
+}
+
+// missing is a finding that a record set aside meanwhile would excuse.
+type missing struct {
+	part    sinks.Partition
+	offset  int64
+	finding ledger.Finding
 }
 
 // Run verifies. It returns an error only when nothing at all could be begun;
@@ -144,27 +153,23 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		return nil, err
 	}
 	r.all(ctx, ps)
+	r.excuse(ctx)
 	r.strangers(ctx)
 	return r.finish(), nil
 }
 
-// prepare takes the snapshots in the order that makes them comparable: stored
-// offsets first, so that everything below them is in the sealed topics and the
-// rejects that are read after.
+// prepare takes the stored offsets before it looks how far the sealed topics reach:
+// so everything below them is read, and everything without a row above them is lag.
 func (r *run) prepare(ctx context.Context) ([]stream.Partition, error) {
-	var ps []stream.Partition
-	var ids []sinks.Partition
-	for _, src := range r.o.Sources {
-		got, _, err := r.o.Log.Partitions(ctx, r.o.SealedName(src))
-		if err != nil {
-			return nil, fmt.Errorf("read %s: %w", r.o.SealedName(src), err)
-		}
-		for _, p := range got {
-			ids = append(ids, sinks.Partition{Topic: p.Topic, ID: p.ID})
-		}
-	}
 	if r.o.Rows != nil {
-		var err error
+		ps, err := r.partitions(ctx)
+		if err != nil {
+			return nil, err
+		}
+		ids := make([]sinks.Partition, len(ps))
+		for i, p := range ps {
+			ids[i] = sinks.Partition{Topic: p.Topic, ID: p.ID}
+		}
 		if r.stored, err = r.o.Rows.Positions(ctx, ids); err != nil {
 			return nil, fmt.Errorf("read stored offsets: %w", err)
 		}
@@ -172,17 +177,40 @@ func (r *run) prepare(ctx context.Context) ([]stream.Partition, error) {
 			return nil, err
 		}
 	}
+	ps, err := r.partitions(ctx)
+	for _, p := range ps {
+		r.total += uint64(max(0, p.Stable-p.Start))
+	}
+	return ps, err
+}
+
+func (r *run) partitions(ctx context.Context) (ps []stream.Partition, err error) {
 	for _, src := range r.o.Sources {
 		got, _, err := r.o.Log.Partitions(ctx, r.o.SealedName(src))
 		if err != nil {
 			return nil, fmt.Errorf("read %s: %w", r.o.SealedName(src), err)
 		}
-		for _, p := range got {
-			r.total += uint64(max(0, p.Stable-p.Start))
-		}
 		ps = append(ps, got...)
 	}
 	return ps, nil
+}
+
+// excuse looks at the rejects again: what was missing may have been set aside after
+// they were first read.
+func (r *run) excuse(ctx context.Context) {
+	if len(r.held) == 0 {
+		return
+	}
+	if err := r.readRejects(ctx); err != nil {
+		r.fail("%v", err)
+	}
+	for _, m := range r.held {
+		if r.rejected[m.part][m.offset] {
+			r.rep.Rejected++
+			continue
+		}
+		r.report(m.finding)
+	}
 }
 
 // readRejects notes which records the sink set aside.
@@ -277,28 +305,38 @@ func (c *comparer) next(ctx context.Context, rec *ledger.Record) error {
 		return nil // the ledger's own finding; its row, if any, will be EXTRA
 	}
 	if c.cur == nil || c.id != s.Statement.Ledger {
-		if err := c.finish(); err != nil {
+		if err := c.begin(ctx, s.Statement.Ledger); err != nil {
 			return err
 		}
-		stored, rejected := c.run.stored[c.part], c.run.rejected[c.part]
-		c.cur, err = c.run.o.Rows.Compare(ctx, Comparing{Ledger: s.Statement.Ledger, Partition: c.part, Stored: stored,
-			Rejected: func(off int64) bool { return rejected[off] }})
-		if err != nil {
-			return fmt.Errorf("compare rows of ledger %s: %w", s.Statement.Ledger, err)
-		}
-		c.id = s.Statement.Ledger
 	}
 	fs, err := c.cur.Next(rec.Offset, &s)
-	c.run.report(fs...)
+	for _, f := range fs {
+		if f.Verdict != ledger.Missing || f.Seq != s.Statement.Seq || !c.run.hold(missing{c.part, rec.Offset, f}) {
+			c.run.report(f)
+		}
+	}
 	return err
+}
+
+func (c *comparer) begin(ctx context.Context, id ledger.ID) (err error) {
+	if err := c.finish(); err != nil {
+		return err
+	}
+	rejected := c.run.rejected[c.part]
+	c.cur, err = c.run.o.Rows.Compare(ctx, Comparing{Ledger: id, Partition: c.part, Stored: c.run.stored[c.part], Rejected: func(off int64) bool { return rejected[off] }})
+	if err != nil {
+		return fmt.Errorf("compare rows of ledger %s: %w", id, err)
+	}
+	c.id = id
+	return nil
 }
 
 func (c *comparer) finish() error {
 	if c.cur == nil {
 		return nil
 	}
+	defer c.abandon()
 	fs, n, err := c.cur.Finish()
-	c.cur = nil
 	c.run.report(fs...)
 	c.run.mu.Lock()
 	defer c.run.mu.Unlock()
@@ -308,15 +346,15 @@ func (c *comparer) finish() error {
 	return err
 }
 
-// abandon frees a comparison that an error left open.
+// abandon frees a comparison; one that an error left open has no more to say.
 func (c *comparer) abandon() {
 	if c.cur != nil {
-		_, _, _ = c.cur.Finish() // its findings would be about records not read
+		c.cur.Close()
 		c.cur = nil
 	}
 }
 
-// strangers reports ledgers that have rows and no sealed records.
+// strangers reports the rows of ledgers that no sealed topic has.
 func (r *run) strangers(ctx context.Context) {
 	if r.o.Rows == nil {
 		r.rep.NotChecked = append(r.rep.NotChecked, "rows not compared")
@@ -328,11 +366,29 @@ func (r *run) strangers(ctx context.Context) {
 		return
 	}
 	for _, id := range ids {
-		if !r.seen[id] {
-			r.report(ledger.Finding{Verdict: ledger.Extra, Ledger: id, Where: "postgres",
-				Detail: "rows of a ledger that no sealed topic holds"})
+		if r.seen[id] {
+			continue
+		}
+		c := &comparer{run: r}
+		if err := c.begin(ctx, id); err != nil {
+			r.fail("%v", err)
+			continue
+		}
+		if err := c.finish(); err != nil {
+			r.fail("compare rows of ledger %s: %v", id, err)
 		}
 	}
+}
+
+// hold keeps a finding until the rejects are read again, and says whether it did.
+func (r *run) hold(m missing) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.held) >= r.o.MaxFindings {
+		return false
+	}
+	r.held = append(r.held, m)
+	return true
 }
 
 func (r *run) report(fs ...ledger.Finding) {
