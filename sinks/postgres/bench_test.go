@@ -4,20 +4,14 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
-	"io"
-	"log/slog"
 	"math/rand/v2"
 	"sync"
-	"os"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/sealstream/sealstream/ledger"
-	"github.com/sealstream/sealstream/schemas"
 	"github.com/sealstream/sealstream/sinks"
-	"github.com/sealstream/sealstream/sinks/postgres"
 )
 
 func clientCPU() time.Duration {
@@ -70,19 +64,9 @@ func benchCopy(b *testing.B, workers, batch, total int) {
 	for b.Loop() {
 		b.StopTimer()
 		d := newDatabase(b)
-		if sql := os.Getenv("XSQL"); sql != "" {
-			c, _ := pgx.Connect(b.Context(), d.url("postgres"))
-			if _, err := c.Exec(b.Context(), sql); err != nil {
-				b.Fatal(err)
-			}
-			c.Close(b.Context())
-		}
-		s, err := postgres.New(b.Context(), postgres.Options{URL: d.url(postgres.RoleWriter), Codec: schemas.NewCodec(nil), Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
-		if err != nil {
-			b.Fatal(err)
-		}
+		s := d.sink()
 		b.StartTimer()
-		c0, s0, t0 := clientCPU(), server.cpu(), time.Now()
+		c0, s0, t0 := clientCPU(), server.cpu(b), time.Now()
 		var wg sync.WaitGroup
 		for w := range workers {
 			wg.Go(func() {
@@ -106,13 +90,12 @@ func benchCopy(b *testing.B, workers, batch, total int) {
 		wg.Wait()
 		el := time.Since(t0)
 		n := float64(per * parts)
-		cc, sc := clientCPU()-c0, server.cpu()-s0
+		cc, sc := clientCPU()-c0, server.cpu(b)-s0
 		b.StopTimer()
 		b.ReportMetric(n/el.Seconds(), "rows/s")
 		b.ReportMetric(float64(cc.Microseconds())/n, "client-us/row")
 		b.ReportMetric(float64(sc.Microseconds())/n, "server-us/row")
 		b.ReportMetric(float64((cc+sc).Microseconds())/n, "total-us/row")
-		s.Close()
 		b.StartTimer()
 	}
 }

@@ -49,5 +49,11 @@ func projectionDDL(version int) string {
 	return strings.TrimSuffix(b.String(), "\n    ")
 }
 
-// fixedCount is the number of fixedColumns.
-const fixedCount = 16
+// fixedCount is the number of fixedColumns; the others say where two of them are.
+const (
+	fixedCount   = 16
+	columnSeq    = 1
+	columnOffset = 4
+)
+
+func columnName(i int) string { return columnNames()[i] }

@@ -3,146 +3,166 @@ package postgres_test
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
-	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/sealstream/sealstream/internal/embedded"
+	"github.com/sealstream/sealstream/schemas"
 	"github.com/sealstream/sealstream/sinks/postgres"
 )
 
 // server is the PostgreSQL that all tests of the package share; each test has a
-// database of its own.
-var server *pgServer
+// database of its own in it.
+var server *testServer
+
+type testServer struct {
+	*embedded.Postgres
+	made atomic.Int32
+}
 
 func TestMain(m *testing.M) {
-	os.Exit(func() int {
-		s, err := startServer()
-		if err != nil {
-			fmt.Fprintln(os.Stderr, "these tests need a real PostgreSQL:", err)
-			return 1
-		}
-		defer s.stop()
-		server = s
-		return m.Run()
-	}())
+	os.Exit(run(m))
 }
 
-type pgServer struct {
-	dir  string
-	cmd  *exec.Cmd
-	port int
-	n    atomic.Int32
-}
-
-func startServer() (*pgServer, error) {
-	bins, _ := filepath.Glob("/usr/lib/postgresql/*/bin")
-	if len(bins) == 0 {
-		return nil, fmt.Errorf("no server binaries found")
-	}
-	bin := bins[len(bins)-1]
-	dir, err := os.MkdirTemp("", "sealstream-pg-")
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "sealstream-postgres-test-")
 	if err != nil {
-		return nil, err
+		fmt.Fprintln(os.Stderr, "make a directory:", err)
+		return 1
 	}
-	s := &pgServer{dir: dir}
-	cred := &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 101, Gid: 104}}
-	os.Chown(dir, 101, 104)
-	init := exec.Command(filepath.Join(bin, "initdb"), "-D", filepath.Join(dir, "data"), "-U", "postgres", "--auth=trust", "-E", "UTF8", "--locale=C")
-	init.SysProcAttr, init.Dir = cred, dir
-	if out, err := init.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("initdb: %w: %s", err, out)
+	defer os.RemoveAll(dir)
+	if err := os.Chmod(dir, 0o711); err != nil { // as root the server runs as somebody else
+		fmt.Fprintln(os.Stderr, err)
+		return 1
 	}
-	s.port = 55441
-	s.cmd = exec.Command(filepath.Join(bin, "postgres"), "-D", filepath.Join(dir, "data"), "-k", dir, "-p", strconv.Itoa(s.port), "-h", "127.0.0.1")
-	s.cmd.SysProcAttr, s.cmd.Dir = cred, dir
-	log, _ := os.Create(filepath.Join(dir, "log"))
-	s.cmd.Stderr = log
-	if err := s.cmd.Start(); err != nil {
-		return nil, err
+	pg, err := embedded.StartPostgres(context.Background(), embedded.PostgresOptions{Dir: filepath.Join(dir, "pg"), Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "the tests of sinks/postgres need a real PostgreSQL:", err)
+		return 1
 	}
-	for range 200 {
-		if c, err := pgx.Connect(context.Background(), s.url("postgres", "postgres")); err == nil {
-			c.Close(context.Background())
-			return s, nil
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	return nil, fmt.Errorf("does not start")
+	defer pg.Quit()
+	server = &testServer{Postgres: pg}
+	return m.Run()
 }
 
-func (s *pgServer) stop() {
-	s.cmd.Process.Signal(syscall.SIGINT)
-	s.cmd.Wait()
-	os.RemoveAll(s.dir)
-}
-
-func (s *pgServer) url(role, db string) string {
-	u := url.URL{Scheme: "postgres", User: url.UserPassword(role, "password-"+role), Host: "127.0.0.1:" + strconv.Itoa(s.port), Path: db}
-	return u.String()
-}
-
-// cpu is the CPU time that all processes of the server have used.
-func (s *pgServer) cpu() time.Duration {
-	ticks := 0
-	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
-	for _, f := range stats {
-		b, err := os.ReadFile(f)
+// cpu is the CPU time that all processes of the server have used so far.
+func (s *testServer) cpu(t testing.TB) time.Duration {
+	t.Helper()
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, ticks := strconv.Itoa(s.PID()), 0
+	for _, name := range stats {
+		b, err := os.ReadFile(name)
 		if err != nil {
+			continue // ended meanwhile
+		}
+		// Behind the command in parentheses: state, parent, ..., utime, stime.
+		f := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
+		if f[1] != pid && filepath.Base(filepath.Dir(name)) != pid {
 			continue
 		}
-		fs := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
-		pid := strings.Split(f, "/")[2]
-		if fs[1] != strconv.Itoa(s.cmd.Process.Pid) && pid != strconv.Itoa(s.cmd.Process.Pid) {
-			continue
+		for _, at := range []int{11, 12} {
+			n, err := strconv.Atoi(f[at])
+			if err != nil {
+				t.Fatal(err)
+			}
+			ticks += n
 		}
-		u, _ := strconv.Atoi(fs[11])
-		k, _ := strconv.Atoi(fs[12])
-		ticks += u + k
 	}
 	return time.Duration(ticks) * 10 * time.Millisecond
 }
 
-// database is one test's own.
+// database is one test's own, migrated.
 type database struct {
-	name string
-	t    testing.TB
+	name    string
+	t       testing.TB
+	ledgers int32
+	conn    *pgx.Conn
 }
 
-func newDatabase(t testing.TB) *database {
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+func password(role string) string { return "password of " + role }
+
+// emptyDatabase makes a database without anything of ours in it.
+func emptyDatabase(t testing.TB) *database {
 	t.Helper()
-	d := &database{t: t, name: fmt.Sprintf("test_%d", server.n.Add(1))}
-	admin, err := pgx.Connect(t.Context(), server.url("postgres", "postgres"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer admin.Close(context.Background())
+	d := &database{t: t, name: fmt.Sprintf("test_%d", server.made.Add(1))}
+	admin := connect(t, server.URL("postgres"))
 	if _, err := admin.Exec(t.Context(), "CREATE DATABASE "+d.name); err != nil {
-		t.Fatal(err)
-	}
-	err = postgres.Migrate(t.Context(), postgres.MigrateOptions{
-		URL: d.url("postgres"),
-		Passwords: map[string]string{
-			postgres.RoleWriter: "password-" + postgres.RoleWriter,
-			postgres.RoleReader: "password-" + postgres.RoleReader,
-			postgres.RoleRepair: "password-" + postgres.RoleRepair,
-		},
-		Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
-	})
-	if err != nil {
 		t.Fatal(err)
 	}
 	return d
 }
 
-func (d *database) url(role string) string { return server.url(role, d.name) }
+func newDatabase(t testing.TB) *database {
+	t.Helper()
+	d := emptyDatabase(t)
+	d.migrate()
+	return d
+}
+
+func (d *database) migrate() {
+	d.t.Helper()
+	o := postgres.MigrateOptions{URL: server.URL(d.name), Passwords: map[string]string{}, Log: quiet()}
+	for _, role := range []string{postgres.RoleOwner, postgres.RoleWriter, postgres.RoleReader, postgres.RoleRepair} {
+		o.Passwords[role] = password(role)
+	}
+	if err := postgres.Migrate(d.t.Context(), o); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+func (d *database) url(role string) string { return server.RoleURL(role, password(role), d.name) }
+
+// connect returns a connection that ends with the test.
+func connect(t testing.TB, url string) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close(context.Background()) })
+	return conn
+}
+
+// super is the test's connection as superuser, one goroutine's.
+func (d *database) super() *pgx.Conn {
+	d.t.Helper()
+	if d.conn == nil {
+		d.conn = connect(d.t, server.URL(d.name))
+	}
+	return d.conn
+}
+
+func (d *database) exec(sql string, args ...any) {
+	d.t.Helper()
+	if _, err := d.super().Exec(d.t.Context(), sql, args...); err != nil {
+		d.t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+// sink opens a sink that ends with the test.
+func (d *database) sink(change ...func(*postgres.Options)) *postgres.Sink {
+	d.t.Helper()
+	o := postgres.Options{URL: d.url(postgres.RoleWriter), Codec: schemas.NewCodec(nil), Log: quiet()}
+	for _, c := range change {
+		c(&o)
+	}
+	s, err := postgres.New(d.t.Context(), o)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	d.t.Cleanup(s.Close)
+	return s
+}

@@ -28,6 +28,8 @@ type Options struct {
 	Log     *slog.Logger
 }
 
+const defaultSink = "postgres"
+
 // Sink writes sealed records to PostgreSQL. It implements sinks.Sink.
 type Sink struct {
 	name    string
@@ -66,7 +68,7 @@ func New(ctx context.Context, o Options) (*Sink, error) {
 		months:  map[month]bool{}, seen: map[sinks.Partition]bool{},
 	}
 	if s.name == "" {
-		s.name = "postgres"
+		s.name = defaultSink
 	}
 	s.encoders.New = func() any { return newEncoder(s.codec, s.tenants) }
 	return s, nil
@@ -83,17 +85,23 @@ func (s *Sink) Probe(ctx context.Context) error {
 
 // Positions returns stored offsets.
 func (s *Sink) Positions(ctx context.Context, ps []sinks.Partition) (map[sinks.Partition]int64, error) {
+	at, err := positions(ctx, s.pool, s.name, ps)
+	return at, classify(err)
+}
+
+// positions reads stored offsets, 0 for a partition never seen.
+func positions(ctx context.Context, db querier, sink string, ps []sinks.Partition) (map[sinks.Partition]int64, error) {
 	topics, ids := make([]string, len(ps)), make([]int32, len(ps))
 	at := make(map[sinks.Partition]int64, len(ps))
 	for i, p := range ps {
 		topics[i], ids[i] = p.Topic, p.ID
 		at[p] = 0
 	}
-	rows, err := s.pool.Query(ctx, `SELECT o.topic, o.partition, o.next_offset FROM public.sink_offsets o
+	rows, err := db.Query(ctx, `SELECT o.topic, o.partition, o.next_offset FROM public.sink_offsets o
 		JOIN unnest($2::text[], $3::int[]) AS n(topic, partition) ON o.topic = n.topic AND o.partition = n.partition
-		WHERE o.sink = $1`, s.name, topics, ids)
+		WHERE o.sink = $1`, sink, topics, ids)
 	if err != nil {
-		return nil, classify(err)
+		return nil, err
 	}
 	var p sinks.Partition
 	var next int64
@@ -101,10 +109,12 @@ func (s *Sink) Positions(ctx context.Context, ps []sinks.Partition) (map[sinks.P
 		at[p] = next
 		return nil
 	})
-	if err != nil {
-		return nil, classify(err)
-	}
-	return at, nil
+	return at, err
+}
+
+// querier is a pool or a connection.
+type querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 }
 
 // Write stores batches in one transaction: first the compare-and-set of the stored

@@ -38,7 +38,9 @@ ALTER TABLE public.events
 
 CREATE INDEX events_event_time ON public.events USING brin (event_time) WITH (autosummarize = on);
 CREATE INDEX events_tenant_time ON public.events (tenant, event_time);
+CREATE INDEX events_event_id ON public.events (event_id);
 CREATE INDEX events_user_id ON public.events (user_id);
+CREATE INDEX events_user_name ON public.events (user_name);
 CREATE INDEX events_event_action ON public.events (event_action);
 
 CREATE TABLE public.sink_offsets (
@@ -102,12 +104,18 @@ BEGIN
     IF m IS NULL OR m < '2020-01-01' OR m >= '2100-01-01' OR extract(day FROM m) <> 1 THEN
         RAISE EXCEPTION 'month % is not the first day of a month in [2020, 2100)', m USING ERRCODE = '42P17';
     END IF;
-    IF to_regclass('public.' || name) IS NOT NULL THEN
+    -- Fast for a writer that starts: nothing to do, no lock.
+    IF EXISTS (SELECT FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+            WHERE i.inhparent = 'public.events'::regclass AND c.relname = name) THEN
         RETURN;
     END IF;
     PERFORM pg_advisory_xact_lock(8242466327370001);
-    IF to_regclass('public.' || name) IS NOT NULL THEN
+    IF EXISTS (SELECT FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+            WHERE i.inhparent = 'public.events'::regclass AND c.relname = name) THEN
         RETURN;
+    END IF;
+    IF EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relname = name) THEN
+        RAISE EXCEPTION 'table public.% is there and is no partition of public.events: attach it, or rename it', name USING ERRCODE = '42P07';
     END IF;
     EXECUTE format('CREATE TABLE public.%I (LIKE public.events INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE INCLUDING COMPRESSION)', name);
     EXECUTE format('CREATE TRIGGER append_only_truncate BEFORE TRUNCATE ON public.%I FOR EACH STATEMENT EXECUTE FUNCTION public.sealstream_guard()', name);
@@ -167,7 +175,8 @@ GRANT SELECT, INSERT, UPDATE ON TABLE public.sink_offsets TO sealstream_writer;
 GRANT EXECUTE ON FUNCTION public.sealstream_add_month(date), public.sealstream_holds(uuid, bigint, bytea, bytea, bytea) TO sealstream_writer;
 
 GRANT SELECT ON TABLE public.events, public.sink_offsets, public.repairs TO sealstream_reader, sealstream_repair;
-GRANT EXECUTE ON FUNCTION public.sealstream_replace(public.events, text), public.sealstream_remove(uuid, bigint, text) TO sealstream_repair;
+GRANT EXECUTE ON FUNCTION public.sealstream_add_month(date), public.sealstream_replace(public.events, text),
+    public.sealstream_remove(uuid, bigint, text) TO sealstream_repair;
 
 -- Large frames are stored compressed; lz4 costs a fraction of the default's CPU, but not
 -- every server is built with it.
