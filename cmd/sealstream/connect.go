@@ -1,0 +1,186 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/sasl"
+	"github.com/twmb/franz-go/pkg/sasl/plain"
+	"github.com/twmb/franz-go/pkg/sasl/scram"
+	"github.com/twmb/franz-go/pkg/sr"
+
+	"github.com/sealstream/sealstream/internal/secrets"
+	"github.com/sealstream/sealstream/internal/stream"
+	"github.com/sealstream/sealstream/producers"
+	"github.com/sealstream/sealstream/schemas"
+)
+
+// kafka turns the configuration into what clients need. Files are read once here, so
+// that a wrong path is named at the start; passwords again for each connection.
+func (cfg *Config) kafka() (stream.Config, error) {
+	k := cfg.Kafka
+	if err := cfg.needKafka(); err != nil {
+		return stream.Config{}, err
+	}
+	sc := stream.Config{Brokers: k.Brokers, Prefix: k.Prefix, ClientID: k.ClientID}
+	if k.TLS.Enabled {
+		t, err := clientTLS("kafka.tls", k.TLS)
+		if err != nil {
+			return stream.Config{}, err
+		}
+		sc.TLS = t
+	}
+	if k.SASL.Mechanism != "" {
+		if _, err := secrets.ReadText(k.SASL.PasswordFile); err != nil {
+			return stream.Config{}, fmt.Errorf("kafka.sasl.password_file: %w", err)
+		}
+		sc.SASL = mechanism(k.SASL)
+	}
+	return sc, nil
+}
+
+func mechanism(c SASLConfig) sasl.Mechanism {
+	if c.Mechanism == "PLAIN" {
+		return plain.Plain(func(context.Context) (plain.Auth, error) {
+			p, err := secrets.ReadText(c.PasswordFile)
+			return plain.Auth{User: c.User, Pass: p.Reveal()}, err
+		})
+	}
+	auth := func(context.Context) (scram.Auth, error) {
+		p, err := secrets.ReadText(c.PasswordFile)
+		return scram.Auth{User: c.User, Pass: p.Reveal()}, err
+	}
+	if c.Mechanism == "SCRAM-SHA-256" {
+		return scram.Sha256(auth)
+	}
+	return scram.Sha512(auth)
+}
+
+// clientTLS is TLS towards a server; at names the section in errors.
+func clientTLS(at string, c TLSConfig) (*tls.Config, error) {
+	t := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.ServerName}
+	if c.CAFile != "" {
+		pem, err := os.ReadFile(c.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("%s.ca_file: %w", at, err)
+		}
+		t.RootCAs = x509.NewCertPool()
+		if !t.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("%s.ca_file %s holds no PEM certificate", at, c.CAFile)
+		}
+	}
+	if c.CertFile != "" {
+		key, err := secrets.ReadText(c.KeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("%s.key_file: %w", at, err)
+		}
+		pem, err := os.ReadFile(c.CertFile)
+		if err != nil {
+			return nil, fmt.Errorf("%s.cert_file: %w", at, err)
+		}
+		pair, err := tls.X509KeyPair(pem, key.Bytes())
+		if err != nil {
+			return nil, fmt.Errorf("%s: certificate and key do not go together: %w", at, err)
+		}
+		t.Certificates = []tls.Certificate{pair}
+	}
+	return t, nil
+}
+
+// producer makes the one Go producer for the configured topics.
+func (cfg *Config) producer(sc stream.Config, barrier func(context.Context) error, reg prometheus.Registerer) (*producers.Producer, error) {
+	return producers.New(producers.Options{
+		MaxMessageBytes: cfg.limits(), DeliveryTimeout: cfg.Producer.DeliveryTimeout, Barrier: barrier, Registerer: reg,
+	}, sc.Opts()...)
+}
+
+// keyer reads the pseudonym key.
+func (cfg *Config) keyer() (*producers.Keyer, error) {
+	if cfg.Producer.PseudonymKeyFile == "" {
+		return nil, errors.New("producer.pseudonym_key_file is not set: actors must not appear in clear in record keys")
+	}
+	key, err := secrets.ReadKey(cfg.Producer.PseudonymKeyFile, producers.PseudonymKeyBytes)
+	if err != nil {
+		return nil, fmt.Errorf("producer.pseudonym_key_file: %w", err)
+	}
+	return producers.NewKeyer(key.Bytes())
+}
+
+// registry resolves schema ids at a Confluent-compatible registry and remembers them:
+// a schema never changes under its id.
+type registry struct {
+	client *sr.Client
+	mu     sync.Mutex
+	known  map[uint32]string
+}
+
+// maxSchemas bounds what a registry client remembers: ids come from record values, and
+// an installation with more schemas than that asks again.
+const maxSchemas = 10_000
+
+// resolver returns what explains Avro values; nil, with no registry configured,
+// explains none.
+func (cfg *Config) resolver() (schemas.Resolver, error) {
+	r := cfg.Registry
+	if r.URL == "" {
+		return nil, nil
+	}
+	client := &http.Client{Timeout: 10 * time.Second}
+	opts := []sr.ClientOpt{sr.URLs(r.URL), sr.UserAgent("sealstream")}
+	if r.CAFile != "" {
+		t, err := clientTLS("registry", TLSConfig{CAFile: r.CAFile})
+		if err != nil {
+			return nil, err
+		}
+		client.Transport = &http.Transport{TLSClientConfig: t, Proxy: http.ProxyFromEnvironment}
+	}
+	opts = append(opts, sr.HTTPClient(client))
+	if r.User != "" {
+		p, err := secrets.ReadText(r.PasswordFile)
+		if err != nil {
+			return nil, fmt.Errorf("registry.password_file: %w", err)
+		}
+		opts = append(opts, sr.BasicAuth(r.User, p.Reveal()))
+	}
+	c, err := sr.NewClient(opts...)
+	if err != nil {
+		return nil, fmt.Errorf("registry.url: %w", err)
+	}
+	return &registry{client: c, known: map[uint32]string{}}, nil
+}
+
+// Schema implements schemas.Resolver.
+func (r *registry) Schema(ctx context.Context, id uint32) (string, error) {
+	r.mu.Lock()
+	text, ok := r.known[id]
+	r.mu.Unlock()
+	if ok {
+		return text, nil
+	}
+	s, err := r.client.SchemaByID(ctx, int(id))
+	var re *sr.ResponseError
+	if errors.As(err, &re) && re.StatusCode == http.StatusNotFound {
+		return "", fmt.Errorf("schema %d: %w", id, schemas.ErrUnknownSchema)
+	}
+	if err != nil {
+		return "", fmt.Errorf("ask the schema registry for id %d: %w", id, err)
+	}
+	if s.Type != sr.TypeAvro {
+		return "", fmt.Errorf("schema %d is %s, not Avro: %w", id, s.Type, schemas.ErrUnknownSchema)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.known) >= maxSchemas {
+		clear(r.known)
+	}
+	r.known[id] = s.Schema
+	return s.Schema, nil
+}

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/sealstream/sealstream/internal/secrets"
+	"github.com/sealstream/sealstream/ledger"
+	"github.com/sealstream/sealstream/schemas"
+	"github.com/sealstream/sealstream/sinks/postgres"
+)
+
+// stateVersion is the version of a data directory's layout.
+const stateVersion = 1
+
+// stateFile keeps what a data directory must remember for ever.
+const stateFile = "state.json"
+
+// dirState is the state of a data directory.
+type dirState struct {
+	Version int `json:"version"`
+	// Name is the log name of this installation; every ledger carries it, so it is
+	// made once. A shared default would collide where logs of many are watched.
+	Name string `json:"name"`
+	// RegistryPort is the port the registry was given at first.
+	RegistryPort int `json:"registry_port"`
+	// Seeded says that the sample events of the first start are in.
+	Seeded bool `json:"seeded"`
+}
+
+// loadDirState reads the state of dir, fs.ErrNotExist when there is none yet.
+func loadDirState(dir string) (*dirState, error) {
+	b, err := os.ReadFile(filepath.Join(dir, stateFile))
+	if err != nil {
+		return nil, fmt.Errorf("data directory %s: %w", dir, err)
+	}
+	var s dirState
+	if err := json.Unmarshal(b, &s); err != nil {
+		return nil, fmt.Errorf("data directory %s: %s is damaged (%w): restore it from a backup", dir, stateFile, err)
+	}
+	if s.Version != stateVersion {
+		return nil, fmt.Errorf("data directory %s has version %d, this program reads %d: use the sealstream that wrote it, or another directory", dir, s.Version, stateVersion)
+	}
+	return &s, nil
+}
+
+// openDirState reads the state of dir or begins it; fresh says that it did.
+func openDirState(dir string) (s *dirState, fresh bool, err error) {
+	s, err = loadDirState(dir)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return s, false, err
+	}
+	var random [16]byte
+	_, _ = rand.Read(random[:]) // never fails
+	s = &dirState{Version: stateVersion, Name: hex.EncodeToString(random[:]) + ".sealstream.invalid/log"}
+	return s, true, s.save(dir)
+}
+
+func (s *dirState) save(dir string) error {
+	b, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		return fmt.Errorf("save %s: %w", stateFile, err)
+	}
+	return secrets.Replace(filepath.Join(dir, stateFile), append(b, '\n'))
+}
+
+// loadKeys reads the salt masters.
+func loadKeys(cfg *Config) (*ledger.Keyring, error) {
+	if cfg.Seal.SaltDir == "" {
+		return nil, errors.New("seal.salt_dir is not set: commitments need salts, or erased content can be guessed")
+	}
+	masters, err := secrets.LoadSalts(cfg.Seal.SaltDir)
+	if err != nil {
+		return nil, fmt.Errorf("seal.salt_dir: %w", err)
+	}
+	return ledger.NewKeyring(masters, cfg.Seal.SaltKey)
+}
+
+// tenants says whose the records of each sealed topic are.
+func (cfg *Config) tenants() postgres.Tenants {
+	t := postgres.Tenants{}
+	for _, s := range cfg.Sources {
+		if s.Tenant != "" {
+			t[schemas.SealedName(cfg.Kafka.Prefix+s.Topic)] = s.Tenant
+		}
+	}
+	return t
+}
