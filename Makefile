@@ -5,7 +5,6 @@ DATA     ?= ./data
 FUZZTIME ?= 20s
 BENCH    ?= .
 BENCHPKG ?= ./...
-FAULTS   ?= ./internal/faults
 TOOL     := $(GO) tool -modfile=tools/go.mod
 
 # A binary names its commit, unless git is missing or will not speak about this folder.
@@ -47,11 +46,11 @@ lint: ## vet, staticcheck, format, generated files and modules current
 gen: ## write the generated files anew
 	$(GO) generate ./...
 
-faults: ## every fault case in full: kill -9, SIGSTOP, outages, full disk, poison
-	$(GO) test $(FAULTS) -v -count=1 -timeout 90m -args -form=full
+faults: ## every fault case in full: kill -9, SIGSTOP, outages, full disk, poison (FLAGS="-run X -seed N")
+	$(GO) run ./internal/faults/cmd/faults -long $(FLAGS)
 
 faults-short: ## the fault cases in the short form that CI runs
-	$(GO) test $(FAULTS) -v -count=1 -timeout 25m -args -form=short
+	$(GO) run ./internal/faults/cmd/faults $(FLAGS)
 
 bench: ## benchmarks, with machine and commit (BENCH=pattern BENCHPKG=./ledger OUT=file)
 	@{ echo "machine: $$(uname -sm), $$(getconf _NPROCESSORS_ONLN) x $$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo 2>/dev/null | sort -u | head -1)"; \

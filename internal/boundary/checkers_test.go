@@ -46,6 +46,7 @@ func TestCheckersFindWhatBreaksARule(t *testing.T) {
 		{"embedded file", checkState, "ledger/a.go", "import _ \"embed\"\n//go:embed x.sql\nvar x string", ""},
 		{"sleep", checkTests, "ledger/a_test.go", "import \"time\"\nfunc f() { time.Sleep(1) }", "time.Sleep in a test"},
 		{"sleep in the product", checkTests, "ledger/a.go", "import \"time\"\nfunc f() { time.Sleep(1) }", ""},
+		{"sleep in fake time", checkTests, "ledger/a_test.go", "import (\n\"testing/synctest\"\n\"time\"\n)\nfunc f() { synctest.Test(nil, nil); time.Sleep(1) }", ""},
 		{"skip", checkTests, "ledger/a_test.go", "import \"testing\"\nfunc f(t *testing.T) { t.Skip() }", "skips itself"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
