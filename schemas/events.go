@@ -21,7 +21,8 @@ func AuditSchema() string { return auditSchema }
 // DomainSchema is the text of domain_event.avsc.
 func DomainSchema() string { return domainSchema }
 
-// form is one of our schemas, ready for use. Made once, then only read.
+// form is one of our schemas, ready for use: to encode, to write as JSON, to project.
+// Made once, then only read.
 type form struct {
 	schema *avro.Schema
 	op     *op
@@ -35,7 +36,7 @@ var (
 // mustForm panics on a schema that is part of this package and broken: no test would
 // have passed.
 func mustForm(text string) *form {
-	o, err := parseSchema(text, nil)
+	o, err := parseSchema(text, columnsForm().root)
 	if err != nil {
 		panic("schemas: " + err.Error())
 	}
