@@ -95,7 +95,8 @@ func New(o Options) (http.Handler, error) {
 	if err := o.complete(); err != nil {
 		return nil, err
 	}
-	m, err := newMetrics(o.Registry)
+	bodies := newBudget(o.Limits.BufferBytes)
+	m, err := newMetrics(o.Registry, bodies)
 	if err != nil {
 		return nil, fmt.Errorf("api: register metrics: %w", err)
 	}
@@ -104,7 +105,7 @@ func New(o Options) (http.Handler, error) {
 		metrics: m,
 		rates:   newRates(o.Limits.Rate, o.Limits.Burst, o.Limits.Principals),
 		slots:   make(chan struct{}, o.Limits.Concurrent),
-		bodies:  newBudget(o.Limits.BufferBytes),
+		bodies:  bodies,
 		answers: newAnswers(o.Limits.IdempotencyAnswers, o.Limits.IdempotencyBytes),
 		scrape:  promhttp.HandlerFor(o.Registry, promhttp.HandlerOpts{}),
 	}

@@ -77,10 +77,7 @@ func (s *server) readBody(c *gin.Context) (body []byte, done func(), prob *probl
 		hint = 64 << 10
 	}
 	body, held, err := s.readAll(src, hint)
-	done = func() {
-		s.bodies.give(held)
-		s.metrics.bodyBytes.Sub(float64(held))
-	}
+	done = func() { s.bodies.give(held) }
 	if err != nil {
 		done()
 		return nil, nil, s.bodyProblem(err, packed)
@@ -97,7 +94,6 @@ func (s *server) readAll(src io.Reader, hint int64) (body []byte, held int64, er
 		if !s.bodies.take(n) {
 			return false
 		}
-		s.metrics.bodyBytes.Add(float64(n))
 		held += n
 		return true
 	}
@@ -116,7 +112,7 @@ func (s *server) readAll(src io.Reader, hint int64) (body []byte, held int64, er
 			return body, held, nil
 		}
 		if err != nil {
-			return nil, held, err //nolint:wrapcheck // told apart by bodyProblem
+			return nil, held, err // told apart by bodyProblem
 		}
 		if len(body) == cap(body) {
 			old := int64(cap(body))
@@ -125,7 +121,6 @@ func (s *server) readAll(src io.Reader, hint int64) (body []byte, held int64, er
 			}
 			body = append(make([]byte, 0, size), body...)
 			s.bodies.give(old)
-			s.metrics.bodyBytes.Sub(float64(old))
 			held -= old
 		}
 	}

@@ -88,6 +88,13 @@ func TestCursorEveryFlippedBitIsRefused(t *testing.T) {
 		}
 		raw[n/8] ^= 1 << (n % 8)
 	}
+	// The last character has bits that no byte needs: only one spelling is right.
+	for _, c := range "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_" {
+		spelt := s[:len(s)-1] + string(c)
+		if _, prob := openCursor(spelt, q); (prob == nil) != (spelt == s) {
+			t.Errorf("ends in %c: %v", c, prob)
+		}
+	}
 	for n := range len(s) {
 		if _, prob := openCursor(s[:n], q); prob == nil {
 			t.Errorf("cut to %d characters and taken", n)

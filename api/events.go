@@ -262,7 +262,7 @@ func render(v any) ([]byte, error) {
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(v); err != nil {
-		return nil, err //nolint:wrapcheck // the caller says what was rendered
+		return nil, err // the caller says what was rendered
 	}
 	return b.Bytes(), nil
 }

@@ -298,6 +298,9 @@ func (f *fakeIngester) Ingest(ctx context.Context, r IngestRequest) ([]Placed, e
 	if f.mode == "block" {
 		f.busy <- struct{}{}
 		<-f.wait
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()

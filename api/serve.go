@@ -114,7 +114,7 @@ func loopbackListener(ln net.Listener) bool {
 // post-quantum: CurvePreferences is not set on purpose.
 func (o ServeOptions) tlsConfig() (*tls.Config, error) {
 	if o.CertFile == "" && o.KeyFile == "" {
-		return nil, nil //nolint:nilnil // no TLS
+		return nil, nil // no TLS
 	}
 	if o.CertFile == "" || o.KeyFile == "" {
 		return nil, errors.New("tls: certificate file and key file must be set together")

@@ -210,7 +210,7 @@ type boundedTransport struct{ next http.RoundTripper }
 func (t boundedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	resp, err := t.next.RoundTrip(r)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // the client wraps it with the URL
+		return nil, err // the client wraps it with the URL
 	}
 	body := resp.Body
 	resp.Body = struct {

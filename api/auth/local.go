@@ -123,12 +123,12 @@ func (l *LocalIssuer) Issuer() (Issuer, error) {
 func readKey(path string) (*ecdsa.PrivateKey, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // the caller names the file
+		return nil, err // the caller names the file
 	}
 	defer f.Close()
 	st, err := f.Stat()
 	if err != nil {
-		return nil, err //nolint:wrapcheck // the caller names the file
+		return nil, err // the caller names the file
 	}
 	if !st.Mode().IsRegular() || st.Size() > 64<<10 {
 		return nil, errors.New("not a key file")
@@ -138,7 +138,7 @@ func readKey(path string) (*ecdsa.PrivateKey, error) {
 	}
 	text := make([]byte, st.Size())
 	if _, err := f.ReadAt(text, 0); err != nil {
-		return nil, err //nolint:wrapcheck // the caller names the file
+		return nil, err // the caller names the file
 	}
 	block, _ := pem.Decode(text)
 	if block == nil || block.Type != "PRIVATE KEY" {
@@ -161,16 +161,16 @@ func readKey(path string) (*ecdsa.PrivateKey, error) {
 func makeKey(path string) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return err //nolint:wrapcheck // the caller names the file
+		return err // the caller names the file
 	}
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
-		return err //nolint:wrapcheck // the caller names the file
+		return err // the caller names the file
 	}
 	dir := filepath.Dir(path)
 	tmp, err := os.CreateTemp(dir, ".token-key-*") // mode 0600
 	if err != nil {
-		return err //nolint:wrapcheck // the caller names the file
+		return err // the caller names the file
 	}
 	defer os.Remove(tmp.Name())
 	err = pem.Encode(tmp, &pem.Block{Type: "PRIVATE KEY", Bytes: der})
@@ -178,11 +178,11 @@ func makeKey(path string) error {
 		return err
 	}
 	if err := os.Link(tmp.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err //nolint:wrapcheck // the caller names the file
+		return err // the caller names the file
 	}
 	d, err := os.Open(dir)
 	if err != nil {
-		return err //nolint:wrapcheck // the caller names the file
+		return err // the caller names the file
 	}
 	return errors.Join(d.Sync(), d.Close())
 }

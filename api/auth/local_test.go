@@ -133,6 +133,17 @@ func TestLocalIssuerTwoStartsAtOnceShareOneKey(t *testing.T) {
 			t.Fatalf("different keys: %v", kids)
 		}
 	}
+	// One that came late must not replace the key that others have read.
+	before, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := makeKey(path); err != nil {
+		t.Fatal(err)
+	}
+	if after, err := os.ReadFile(path); err != nil || string(after) != string(before) {
+		t.Errorf("a second start replaced the key (%v)", err)
+	}
 	left, err := filepath.Glob(filepath.Join(filepath.Dir(path), ".token-key-*"))
 	if err != nil || len(left) != 0 {
 		t.Errorf("left behind: %v, %v", left, err)
@@ -184,5 +195,30 @@ func TestRoleTable(t *testing.T) {
 	}
 	if (Principal{}).MayRead("") || (Principal{Tenant: "acme"}).MayRead("") || (Principal{Tenant: "acme"}).MayRead("globex") {
 		t.Error("tenants do not separate")
+	}
+}
+
+func BenchmarkAuthenticate(b *testing.B) {
+	l, err := OpenLocalIssuer(filepath.Join(b.TempDir(), "token.key"), clock)
+	if err != nil {
+		b.Fatal(err)
+	}
+	iss, err := l.Issuer()
+	if err != nil {
+		b.Fatal(err)
+	}
+	v, err := NewVerifier(clock, iss)
+	if err != nil {
+		b.Fatal(err)
+	}
+	token, err := l.Mint(Auditor, "acme", "alice", time.Minute)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := v.Authenticate(b.Context(), token); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
