@@ -48,5 +48,5 @@ func tellsOfLoss(format string) bool {
 
 func lossFormats() []string {
 	return []string{"persist ", "endTx: failed to persist", "compact ", "rebuildSegments", "save session state",
-		"partition %s-%d segment %d: truncat", "pids.log: ", "groups.log: "}
+		"partition %s-%d segment %d: ", "delete topic ", "pids.log: ", "groups.log: "}
 }

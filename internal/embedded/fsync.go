@@ -24,13 +24,14 @@ const syncWorkers = 4
 // pass: two changes within one tick of the file system's clock look like one.
 const racyFor = 2 * time.Second
 
-// The classes of a pass, in the order in which they reach the disk: a sealed
-// record never becomes durable before its source, an offset never before the
-// records it speaks of. A power cut between two passes can still break the
+// The classes of a pass, in the order in which they reach the disk: a record
+// never becomes durable before its topic, a sealed record never before its
+// source, an offset never before the records it speaks of. A power cut between two passes can still break the
 // order, as the kernel writes back when it likes; what depends on it must be
 // able to tell (the seal compares its head with the source at start).
 const (
-	classSource = iota
+	classTopics = iota
+	classSource
 	classSealed
 	classState
 	classes
@@ -46,9 +47,10 @@ type fileMark struct {
 type syncedDir struct {
 	path   string
 	class  int
-	mtime  time.Time           // of the directory, when it was last listed
-	listed time.Time           // when that was; zero = never
-	files  map[string]fileMark // as of the last successful sync
+	wants  func(name string) bool // nil = every file
+	mtime  time.Time              // of the directory, when it was last listed
+	listed time.Time              // when that was; zero = never
+	files  map[string]fileMark    // as of the last successful sync
 }
 
 // syncer brings the broker's files to disk in passes. kfake writes with plain
@@ -62,7 +64,7 @@ type syncer struct {
 	syncFile func(path string) error
 
 	passMu sync.Mutex // one pass at a time
-	dirs   map[string]*syncedDir
+	dirs   map[dirKey]*syncedDir
 
 	mu      sync.Mutex
 	begun   uint64        // passes begun
@@ -76,7 +78,7 @@ type syncer struct {
 func newSyncer(root string, every time.Duration, m *brokerMetrics) *syncer {
 	return &syncer{
 		root: root, every: every, metrics: m, syncFile: syncPath,
-		dirs: map[string]*syncedDir{}, ended: make(chan struct{}), waiting: make(chan struct{}, 1),
+		dirs: map[dirKey]*syncedDir{}, ended: make(chan struct{}), waiting: make(chan struct{}, 1),
 	}
 }
 
@@ -195,42 +197,45 @@ func (s *syncer) syncAll() (files int, err error) {
 	return files, nil
 }
 
+// dirKey names a directory in a pass: the root is there twice, as its state
+// files come first and its logs last.
+type dirKey struct {
+	path  string
+	class int
+}
+
 // findDirs takes up partition directories that are new and forgets those that
 // are gone.
 func (s *syncer) findDirs() error {
-	s.addDir(s.root, classState)
+	isLog := func(name string) bool { return strings.HasSuffix(name, ".log") }
 	parts := filepath.Join(s.root, "partitions")
-	names, err := os.ReadDir(parts)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+	here := map[dirKey]func(string) bool{
+		{s.root, classTopics}: func(name string) bool { return !isLog(name) },
+		{s.root, classState}:  isLog,
+		{parts, classTopics}:  nil,
 	}
-	if err != nil {
+	names, err := os.ReadDir(parts)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("list partitions: %w", err)
 	}
-	s.addDir(parts, classSource)
-	seen := make(map[string]bool, len(names)+2)
-	seen[s.root], seen[parts] = true, true
 	for _, n := range names {
-		path := filepath.Join(parts, n.Name())
-		seen[path] = true
 		class := classSource
 		if topic := n.Name()[:max(strings.LastIndexByte(n.Name(), '-'), 0)]; strings.HasSuffix(topic, sealedSuffix) {
 			class = classSealed
 		}
-		s.addDir(path, class)
+		here[dirKey{filepath.Join(parts, n.Name()), class}] = nil
 	}
-	for path := range s.dirs {
-		if !seen[path] {
-			delete(s.dirs, path)
+	for k, wants := range here {
+		if s.dirs[k] == nil {
+			s.dirs[k] = &syncedDir{path: k.path, class: k.class, wants: wants, files: map[string]fileMark{}}
+		}
+	}
+	for k := range s.dirs {
+		if _, ok := here[k]; !ok {
+			delete(s.dirs, k)
 		}
 	}
 	return nil
-}
-
-func (s *syncer) addDir(path string, class int) {
-	if s.dirs[path] == nil {
-		s.dirs[path] = &syncedDir{path: path, class: class, files: map[string]fileMark{}}
-	}
 }
 
 // syncJob is one file or directory to be synced. done remembers what was
@@ -286,7 +291,7 @@ func (d *syncedDir) list() error {
 		return fmt.Errorf("list %s: %w", d.path, err)
 	}
 	for _, n := range names {
-		if n.IsDir() || strings.HasSuffix(n.Name(), ".tmp") {
+		if n.IsDir() || strings.HasSuffix(n.Name(), ".tmp") || (d.wants != nil && !d.wants(n.Name())) {
 			continue
 		}
 		if _, ok := d.files[n.Name()]; !ok {
