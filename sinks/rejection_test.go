@@ -91,16 +91,24 @@ func TestRejectionRoundTrip(t *testing.T) {
 func TestParseRejectionRefuses(t *testing.T) {
 	src := sinktest.NewSource(t, topic, 0)
 	good := rejectionOf(src.Events(1)[0], src.Partition).Headers()
-	at := func(name string) int { return slices.IndexFunc(good, func(h ledger.Header) bool { return h.Name == name }) }
+	at := func(name string) int {
+		return slices.IndexFunc(good, func(h ledger.Header) bool { return h.Name == name })
+	}
 	set := func(name, value string) func([]ledger.Header) []ledger.Header {
 		return func(hs []ledger.Header) []ledger.Header { hs[at(name)].Value = []byte(value); return hs }
 	}
 	for name, change := range map[string]func([]ledger.Header) []ledger.Header{
-		"no headers":      func([]ledger.Header) []ledger.Header { return nil },
-		"only ours":       func(hs []ledger.Header) []ledger.Header { return hs[at("seal")+1:] },
-		"one missing":     func(hs []ledger.Header) []ledger.Header { return slices.Delete(hs, at("reject.seq"), at("reject.seq")+1) },
-		"one behind":      func(hs []ledger.Header) []ledger.Header { return append(hs, ledger.Header{Name: "traceparent"}) },
-		"swapped":         func(hs []ledger.Header) []ledger.Header { i := at("reject.seq"); hs[i], hs[i-1] = hs[i-1], hs[i]; return hs },
+		"no headers": func([]ledger.Header) []ledger.Header { return nil },
+		"only ours":  func(hs []ledger.Header) []ledger.Header { return hs[at("seal")+1:] },
+		"one missing": func(hs []ledger.Header) []ledger.Header {
+			return slices.Delete(hs, at("reject.seq"), at("reject.seq")+1)
+		},
+		"one behind": func(hs []ledger.Header) []ledger.Header { return append(hs, ledger.Header{Name: "traceparent"}) },
+		"swapped": func(hs []ledger.Header) []ledger.Header {
+			i := at("reject.seq")
+			hs[i], hs[i-1] = hs[i-1], hs[i]
+			return hs
+		},
 		"version":         set("reject.version", "2"),
 		"offset":          set("reject.offset", "-1"),
 		"leading zero":    set("reject.offset", "01"),

@@ -15,6 +15,7 @@ import (
 const (
 	codeUniqueViolation = "23505"
 	codeCheckViolation  = "23514"
+	codeProgramLimit    = "54000"
 	codeQueryCanceled   = "57014"
 )
 
@@ -34,6 +35,10 @@ func classify(err error) error {
 		return err
 	}
 	var pg *pgconn.PgError
+	var cfg *sinks.ConfigError
+	if errors.As(err, &cfg) {
+		return err
+	}
 	if !errors.As(err, &pg) {
 		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 			return err
@@ -46,7 +51,7 @@ func classify(err error) error {
 		return &sinks.Unavailable{Class: "partition", Err: errNoPartition}
 	case code == codeUniqueViolation:
 		return &sinks.Rejected{Code: code, Reason: sinks.ReasonConflict, Detail: names(pg), Err: err}
-	case strings.HasPrefix(code, "22"), strings.HasPrefix(code, "23"):
+	case strings.HasPrefix(code, "22"), strings.HasPrefix(code, "23"), code == codeProgramLimit:
 		return &sinks.Rejected{Code: code, Reason: refusal(code), Detail: names(pg), Err: err}
 	}
 	brief := fmt.Errorf("SQLSTATE %s: %s", code, pg.Message)
@@ -80,6 +85,8 @@ func refusal(code string) string {
 		return "null"
 	case "23514":
 		return "check"
+	case codeProgramLimit:
+		return "too_large" // for an index that somebody added: our own take every row
 	}
 	if strings.HasPrefix(code, "23") {
 		return "constraint"

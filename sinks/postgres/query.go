@@ -46,10 +46,7 @@ func selectEvents(q *sinks.Query) statement {
 	where := s.filters(q)
 	limit := s.param(q.Limit + 1)
 	if q.Order == sinks.OrderLedger {
-		if q.After != nil {
-			where += " AND (e.ledger, e.seq) > (" + s.param(q.After.Ledger.UUID()) + ", " + s.param(int64(q.After.Seq)) + ")"
-		}
-		s.sql = "SELECT " + listed("e.", listFixed()) + " FROM public.events e WHERE " + where + " ORDER BY e.ledger, e.seq LIMIT " + limit
+		s.byLedger(q, where, limit)
 		return s
 	}
 	if q.After != nil {
@@ -70,6 +67,22 @@ func selectEvents(q *sinks.Query) statement {
 			SELECT e.* FROM public.events e WHERE e.tenant = t.tenant AND ` + where + order + limit + `
 		) e` + order + limit
 	return s
+}
+
+// byLedger continues in the ledger of After and then in the ledgers behind it. Those are
+// two conditions and not one on the pair, because PostgreSQL estimates the number of
+// rows of such a condition by its first column, and then sorts what it could read in order.
+func (s *statement) byLedger(q *sinks.Query, where, limit string) {
+	const order = " ORDER BY e.ledger, e.seq LIMIT "
+	part := func(more string) string {
+		return "SELECT e.* FROM public.events e WHERE " + where + more + order + limit
+	}
+	from := "(" + part("") + ")"
+	if q.After != nil {
+		id, seq := s.param(q.After.Ledger.UUID()), s.param(int64(q.After.Seq))
+		from = "((" + part(" AND e.ledger = "+id+" AND e.seq > "+seq) + ") UNION ALL (" + part(" AND e.ledger > "+id) + "))"
+	}
+	s.sql = "SELECT " + listed("e.", listFixed()) + " FROM " + from + " e" + order + limit
 }
 
 // filters renders the restrictions of a query.

@@ -66,12 +66,17 @@ func (s *testServer) cpu(t testing.TB) time.Duration {
 		if err != nil {
 			continue // ended meanwhile
 		}
-		// Behind the command in parentheses: state, parent, ..., utime, stime.
+		// Behind the command in parentheses: state, parent, ..., utime, stime, and the same
+		// of children that have ended.
 		f := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
-		if f[1] != pid && filepath.Base(filepath.Dir(name)) != pid {
+		times := []int{11, 12}
+		switch {
+		case filepath.Base(filepath.Dir(name)) == pid:
+			times = []int{11, 12, 13, 14}
+		case f[1] != pid:
 			continue
 		}
-		for _, at := range []int{11, 12} {
+		for _, at := range times {
 			n, err := strconv.Atoi(f[at])
 			if err != nil {
 				t.Fatal(err)

@@ -2,7 +2,6 @@ package postgres_test
 
 import (
 	"errors"
-	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -344,10 +343,4 @@ func TestSinksAreApart(t *testing.T) {
 	if at, err = d.sink().Positions(t.Context(), []sinks.Partition{src.Partition}); err != nil || at[src.Partition] != 7 {
 		t.Errorf("the first sink's offset is %d, %v, want 7", at[src.Partition], err)
 	}
-}
-
-func ExampleTenants() {
-	t := postgres.Tenants{"audit.events.sealed": "acme"}
-	fmt.Println(t["audit.events.sealed"])
-	// Output: acme
 }

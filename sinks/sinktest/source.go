@@ -134,7 +134,9 @@ func Event(n int) ledger.Record {
 // are for test output.
 func OddRecords() map[string]ledger.Record {
 	at := func(ms int64) ledger.Record { r := Event(1); r.TimeMs = ms; return r }
-	with := func(key, value []byte) ledger.Record { return ledger.Record{Key: key, Value: value, TimeMs: BaseTimeMs} }
+	with := func(key, value []byte) ledger.Record {
+		return ledger.Record{Key: key, Value: value, TimeMs: BaseTimeMs}
+	}
 	event := func(fields string) ledger.Record {
 		return with(nil, []byte(`{"@timestamp":"2026-11-23T12:00:00Z","event":{"id":"x","action":"a"},`+fields+`}`))
 	}
