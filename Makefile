@@ -36,9 +36,7 @@ lint: ## vet, staticcheck, format, generated files and modules current
 	$(TOOL) staticcheck ./...
 	@bad=$$(find . -name '*.go' -not -path './data/*' -not -path './.*' -exec "$$($(GO) env GOROOT)/bin/gofmt" -l {} +) && \
 		if [ -n "$$bad" ]; then echo "not formatted with gofmt:"; echo "$$bad"; exit 1; fi
-	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && for s in audit_event domain_event; do \
-		$(GO) -C tools tool avrogen -pkg schemas -o "$$tmp/$${s}_gen.go" "../schemas/$$s.avsc" && \
-		cmp "$$tmp/$${s}_gen.go" "schemas/$${s}_gen.go" || { echo "schemas/$${s}_gen.go is stale: run make gen"; exit 1; }; done
+	$(GO) -C tools test -count=1 ./...
 	$(GO) mod tidy -diff
 	$(GO) -C tools mod tidy -diff
 	$(GO) mod verify
