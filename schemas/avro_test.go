@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"runtime"
 	"strconv"
@@ -48,6 +49,8 @@ var foreignSchemas = []string{
 		{"name":"severity","type":{"type":"array","items":["long","boolean","string"]}},
 		{"name":"type","type":["null","boolean","int",{"type":"array","items":["null","boolean","int"]}]},
 		{"name":"nulls","type":{"type":"array","items":"null"}}]}}]}`,
+	`{"type":"record","name":"Twice","fields":[{"name":"a","type":["null","string"],"ecs":"user.id"},{"name":"b","type":["null","string"],"ecs":"user.id"},
+		{"name":"c","type":["null",{"type":"map","values":"string"}],"ecs":"user.target"},{"name":"d","type":["null",{"type":"map","values":"string"}],"ecs":"user.target"}]}`,
 	`["null",{"type":"record","name":"InUnion","fields":[{"name":"message","type":"string"}]},{"type":"map","values":"string"}]`,
 	`"string"`,
 	`{"type":"record","name":"Empty","fields":[]}`,
@@ -187,18 +190,15 @@ func real64(f float64) any {
 
 // renameECS gives the top fields the names that the property "ecs" says.
 func renameECS(s *avro.Schema, tree map[string]any) map[string]any {
-	out := map[string]any{}
-	names := map[string]string{}
-	for _, f := range s.Root().Fields {
-		if name, ok := f.Props["ecs"].(string); ok && name != "@timestamp" {
-			names[f.Name] = name
+	out := maps.Clone(tree)
+	for _, f := range s.Root().Fields { // in order: of two of one name, the last there is counts
+		name, ok := f.Props["ecs"].(string)
+		if !ok || name == "@timestamp" {
+			continue
 		}
-	}
-	for k, v := range tree {
-		if name := names[k]; name != "" {
-			k = name
+		if delete(out, f.Name); tree[f.Name] != nil {
+			out[name] = tree[f.Name]
 		}
-		out[k] = v
 	}
 	return out
 }
@@ -649,5 +649,20 @@ func TestSchemaCache(t *testing.T) {
 	}
 	if n := len(c.schemas.known); n > maxKnownSchemas {
 		t.Errorf("%d schemas kept", n)
+	}
+}
+
+// TestPlacesMetTwice: two fields of one record may claim the same place.
+func TestPlacesMetTwice(t *testing.T) {
+	text := foreignSchemas[5]
+	if !strings.Contains(text, `"Twice"`) {
+		t.Fatal("the schemas moved")
+	}
+	c := NewCodec(registry{1: text})
+	entry := "\x02\x02\x04id\x02"
+	got, reason := projected(t, c, AppendFrame(nil, 1, []byte("\x02\x02x\x02\x02y"+entry+"v\x00"+entry+"w\x00")))
+	want := "user.id: given more than once, the last one counts; user.target: object given more than once; user.target.id: given more than once, the last one counts"
+	if d := cmp.Diff(shown{"user_id": "y", "user_target_id": "w"}, got); d != "" || reason != want {
+		t.Errorf("%s %q", d, reason)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
 
 	"github.com/sealstream/sealstream/schemas"
 )
@@ -154,6 +155,10 @@ func TestLooksLikeWork(t *testing.T) {
 		}
 		if ids[m.ID()] {
 			t.Fatalf("%s twice", m.ID())
+		}
+		id, err := uuid.Parse(m.ID())
+		if sec, nsec := id.Time().UnixTime(); err != nil || id.Version() != 7 || id.Variant() != uuid.RFC4122 || time.Unix(sec, nsec).UnixMilli() != m.TimeMs {
+			t.Fatalf("%s is no UUID of version 7 for its time: %v", m.ID(), err)
 		}
 		ids[m.ID()] = true
 		total++
