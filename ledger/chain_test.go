@@ -385,8 +385,10 @@ func TestFrameIsInjective(t *testing.T) {
 		c := newCommitter()
 		copy(c.salt(), salt[:])
 		s := Sealed{Source: a, Salt: salt, Statement: Statement{Commitment: Commit(&salt, fa)}}
-		if c.commit(&a) != s.Statement.Commitment || c.commit(&a) != s.Statement.Commitment || !s.CheckCommitment() {
-			t.Fatal("three ways to a commitment differ")
+		for range 2 { // the second time the buffer is used again
+			if c.commit(&a) != s.Statement.Commitment || !s.CheckCommitment() {
+				t.Fatal("three ways to a commitment differ")
+			}
 		}
 	})
 }

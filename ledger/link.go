@@ -20,11 +20,10 @@ func (v *Verifier) link(s *Sealed, p *place, m *marker, faults []string) {
 	if p.behind >= 0 {
 		behind = &t.tips[p.behind]
 		clash = t.clash(behind, st, p.link)
-		switch {
-		case p.link != linkUnknown:
-			v.resolve(t, behind, p.link == linkHolds)
-		case !p.keep:
+		if p.link == linkUnknown {
 			v.settle(t, behind)
+		} else {
+			v.resolve(t, behind, p.link == linkHolds)
 		}
 	}
 	if p.link == linkHolds {
@@ -127,13 +126,10 @@ func (v *Verifier) settle(t *track, c *tip) {
 // push makes next the tip used last, in place of the one it stands behind.
 func (v *Verifier) push(p *place, next tip) {
 	t := p.track
-	if p.behind >= 0 && !p.keep {
+	if p.behind >= 0 {
 		t.use(p.behind)
 		t.tips[0] = next
 		return
-	}
-	if p.keep {
-		t.use(p.behind)
 	}
 	v.settle(t, &t.tips[1])
 	t.tips[1] = t.tips[0]

@@ -8,9 +8,7 @@ type place struct {
 	seq   uint64
 	// behind is the index of the tip it stands behind, -1 for none.
 	behind int
-	// keep says that behind was jumped from and stays a tip.
-	keep bool
-	link linkState
+	link   linkState
 	// fault is the field that was altered when the record was placed by its prev.
 	fault string
 	// verdict and detail are the finding about a record out of its place.
@@ -116,8 +114,7 @@ func (t *track) placeBySeq(st *Statement, p *place) {
 		}
 	}
 	if st.Seq >= t.end {
-		p.behind = t.front()
-		p.keep = st.Seq-t.end > t.unreadable
+		p.behind = t.front() // with a gap between, or what could not be read
 	}
 }
 

@@ -8,7 +8,7 @@ type track struct {
 	// holes are the seqs below end that are missing, up to maxHoles runs of them.
 	holes []hole
 	// tips are the records that the next one may stand behind, the one used last
-	// first. More than one exist behind a gap, a fork or a record out of its place.
+	// first. Two exist behind a fork or a record out of its place.
 	tips [2]tip
 	// closedAt is 1 + the seq of the close, 0 without one.
 	closedAt uint64

@@ -61,6 +61,20 @@ func TestVerifierStaysWatchful(t *testing.T) {
 					flipSeal(&r[i+2], atPrev)
 					return slices.Delete(r, i, i+1)
 				}, []string{"GAP " + name(i), "ALTERED " + name(i+2)}},
+				{"an epoch, decided by one of altered seq", func(r []Record) []Record {
+					flipSeal(&r[i-1], atEpoch)
+					flipSeal(&r[i+1], atSeq)
+					return r
+				}, []string{"ALTERED " + name(i-1), "ALTERED " + name(i+1)}},
+				{"a higher offset, then a gap", func(r []Record) []Record {
+					flipSeal(&r[i-1], atOffset+2)
+					return slices.Delete(r, i, i+1)
+				}, []string{"GAP " + name(i), "ALTERED " + name(i-1)}},
+				{"a higher offset, then one unreadable", func(r []Record) []Record {
+					flipSeal(&r[i-1], atOffset+2)
+					r[i].Headers = nil
+					return r
+				}, []string{"ALTERED " + name(i), "ALTERED " + name(i-1)}},
 			} {
 				f.check(t, fmt.Sprintf("%s at %d", c.what, i), f.options(), c.change(f.clone()), c.want...)
 			}
@@ -130,6 +144,11 @@ func TestVerifierDetails(t *testing.T) {
 	}{
 		{func(r []Record) []Record { return slices.Insert(r, 7, cloneRecord(r[6])) }, "a second record of this seq, with the same statement"},
 		{func(r []Record) []Record { return slices.Insert(r, 7, cloneRecord(r[3])) }, "a second record of this seq"},
+		{func(r []Record) []Record {
+			c := cloneRecord(r[6])
+			flipSeal(&c, atEpoch)
+			return slices.Insert(r, 7, c)
+		}, "a second record of this seq"},
 		{func(r []Record) []Record {
 			c := cloneRecord(r[6])
 			c.Value = []byte("x")

@@ -81,6 +81,11 @@ func TestVerifierGenesisContradictsLedger(t *testing.T) {
 	records = slices.Insert(f.clone(), 9, second)
 	records[8].Value = []byte("x")
 	f.check(t, "successor behind an altered record", f.options(), records, "ALTERED A8", "EXTRA ?0")
+	// An unreadable close, and the true one later.
+	records = f.clone()
+	records[14].Headers = nil
+	records = append(records, f.records[14])
+	f.check(t, "second close", f.options(), records, "ALTERED A14", "FORK A14")
 	// A close altered in two places, so that it reads as an event.
 	records = f.clone()
 	records[14].Headers[1].Value[atKind] = byte(KindEvent)
