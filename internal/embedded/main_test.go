@@ -14,11 +14,17 @@ import (
 
 // childEnv makes the test binary run a broker on a directory and nothing else,
 // so that a test can kill it.
-const childEnv = "SEALSTREAM_TEST_BROKER_DIR"
+const (
+	childEnv   = "SEALSTREAM_TEST_BROKER_DIR"
+	childPGEnv = "SEALSTREAM_TEST_POSTGRES_DIR"
+)
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(childEnv); dir != "" {
 		os.Exit(runChild(dir))
+	}
+	if dir := os.Getenv(childPGEnv); dir != "" {
+		os.Exit(runPGChild(dir))
 	}
 	os.Exit(m.Run())
 }
@@ -28,6 +34,7 @@ type hello struct {
 	Addrs   []string
 	Boot    string
 	Cluster string
+	PID     int
 }
 
 func runChild(dir string) int {
@@ -37,7 +44,7 @@ func runChild(dir string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	if err := json.NewEncoder(os.Stdout).Encode(hello{b.Addrs(), b.Boot(), b.ClusterID()}); err != nil {
+	if err := json.NewEncoder(os.Stdout).Encode(hello{Addrs: b.Addrs(), Boot: b.Boot(), Cluster: b.ClusterID()}); err != nil {
 		return 1
 	}
 	// A child whose test died must not stay: the pipe ends with the test.
@@ -49,7 +56,23 @@ func runChild(dir string) int {
 	return 0
 }
 
-// child is a broker in a process of its own.
+func runPGChild(dir string) int {
+	p, err := StartPostgres(context.Background(), PostgresOptions{Dir: dir, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	if err := json.NewEncoder(os.Stdout).Encode(hello{Addrs: []string{p.URL("")}, PID: p.PID()}); err != nil {
+		return 1
+	}
+	_, _ = bufio.NewReader(os.Stdin).ReadByte()
+	if err := p.Close(); err != nil {
+		return 1
+	}
+	return 0
+}
+
+// child is a server in a process of its own.
 type child struct {
 	hello
 	cmd  *exec.Cmd
@@ -58,12 +81,17 @@ type child struct {
 
 func startChild(t testing.TB, dir string) *child {
 	t.Helper()
+	return startChildWith(t, childEnv+"="+dir)
+}
+
+func startChildWith(t testing.TB, env string) *child {
+	t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := &child{cmd: exec.Command(exe)}
-	c.cmd.Env = append(os.Environ(), childEnv+"="+dir)
+	c.cmd.Env = append(os.Environ(), env)
 	c.cmd.Stderr = os.Stderr
 	in, err := c.cmd.StdinPipe()
 	if err != nil {
