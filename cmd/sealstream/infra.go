@@ -37,24 +37,22 @@ type infra struct {
 	superURL string
 }
 
-// startInfra starts the three, at the same time what can be. What was started is
-// stopped again when one fails.
-func startInfra(ctx context.Context, cfg *Config, dir string, st *dirState, reg prometheus.Registerer, log *slog.Logger) (in *infra, err error) {
-	in = &infra{dir: dir, log: log}
+// start starts the three, at the same time what can be. What was started is stopped
+// again when one fails.
+func (in *infra) start(ctx context.Context, cfg *Config, st *dirState, reg prometheus.Registerer) (err error) {
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, in.close())
-			in = nil
 		}
 	}()
 	pg := make(chan error, 1)
 	go func() { pg <- in.startPostgres(ctx, cfg) }()
-	in.broker, err = embedded.StartBroker(ctx, embedded.BrokerOptions{Dir: filepath.Join(dir, "broker"),
-		Ports: cfg.Embedded.KafkaPorts, FsyncEvery: cfg.Embedded.FsyncEvery, Log: log, Registerer: reg})
+	in.broker, err = embedded.StartBroker(ctx, embedded.BrokerOptions{Dir: filepath.Join(in.dir, "broker"),
+		Ports: cfg.Embedded.KafkaPorts, FsyncEvery: cfg.Embedded.FsyncEvery, Log: in.log, Registerer: reg})
 	if err == nil {
 		err = in.startRegistry(ctx, cfg, st)
 	}
-	return in, errors.Join(err, <-pg)
+	return errors.Join(err, <-pg)
 }
 
 func (in *infra) startRegistry(ctx context.Context, cfg *Config, st *dirState) (err error) {

@@ -43,7 +43,7 @@ func runAPI(ctx context.Context, r *runtime, p apiPart) error {
 		return err
 	}
 	defer reader.Close()
-	verifier, err := verifierOf(ctx, p.cfg)
+	verifier, err := verifierOf(ctx, r, p.cfg)
 	if err != nil {
 		return err
 	}
@@ -69,7 +69,7 @@ func runAPI(ctx context.Context, r *runtime, p apiPart) error {
 }
 
 // verifierOf takes tokens of the configured issuers and, with a local key, our own.
-func verifierOf(ctx context.Context, c APIConfig) (*auth.Verifier, error) {
+func verifierOf(ctx context.Context, r *runtime, c APIConfig) (*auth.Verifier, error) {
 	var issuers []auth.Issuer
 	if c.LocalKeyFile != "" {
 		local, err := auth.OpenLocalIssuer(c.LocalKeyFile, time.Now)
@@ -88,9 +88,9 @@ func verifierOf(ctx context.Context, c APIConfig) (*auth.Verifier, error) {
 			err  error
 		)
 		if ic.JWKSFile != "" {
-			keys, err = auth.KeysFromFile(ctx, ic.JWKSFile, auth.KeyOptions{})
+			keys, err = auth.KeysFromFile(ctx, ic.JWKSFile, auth.KeyOptions{Log: r.log})
 		} else {
-			keys, err = auth.KeysFromURL(ctx, ic.JWKSURL, auth.KeyOptions{})
+			keys, err = auth.KeysFromURL(ctx, ic.JWKSURL, auth.KeyOptions{Log: r.log})
 		}
 		if err != nil {
 			return nil, fmt.Errorf("issuer %s: %w", ic.Name, err)

@@ -170,6 +170,12 @@ func (u *up) openDir(context.Context) (err error) {
 	if err := makeSecrets(u.cfg, u.fresh); err != nil {
 		return err
 	}
+	if u.fresh {
+		// A crash before this line makes the next start a first one again.
+		if err := u.state.save(dir); err != nil {
+			return err
+		}
+	}
 	u.keyer, err = u.cfg.keyer()
 	return err
 }
@@ -183,16 +189,18 @@ func (u *up) logName() error {
 		return nil
 	case u.fresh:
 		u.state.Name = want
-		return u.state.save(u.o.dataDir)
+		return nil
 	}
 	return fmt.Errorf("seal.name is %s, but the ledgers in %s have the name %s for ever: put that into the configuration, or leave seal.name out", want, u.o.dataDir, u.state.Name)
 }
 
 // startInfra starts broker, registry and database.
-func (u *up) startInfra(ctx context.Context) (err error) {
-	if u.infra, err = startInfra(ctx, u.cfg, u.o.dataDir, u.state, u.reg, u.log); err != nil {
+func (u *up) startInfra(ctx context.Context) error {
+	in := &infra{dir: u.o.dataDir, log: u.log}
+	if err := in.start(ctx, u.cfg, u.state, u.reg); err != nil {
 		return err
 	}
+	u.infra = in
 	u.info.Kafka, u.info.Registry = u.broker.Addrs(), u.regURL
 	u.cfg.Kafka.Brokers, u.cfg.Kafka.TLS, u.cfg.Kafka.SASL = u.info.Kafka, TLSConfig{}, SASLConfig{}
 	u.cfg.Registry = RegistryConfig{URL: u.regURL}

@@ -80,7 +80,7 @@ func verifyOptions(cfg *Config, ledgerOnly bool) (verify.Options, func(), error)
 	rt := &runtime{topics: cfg.topics()}
 	names, _ := rt.sources()
 	o := verify.Options{Sources: names, SealedName: schemas.SealedName, RejectsTopic: rt.named(schemas.TopicRejects).Name,
-		SinkName: sinkName, Log: reader}
+		SinkName: sinkName, Log: sealedLog{reader}}
 	if keys, err := loadKeys(cfg); err == nil {
 		o.Keys = keys // without masters, salts are checked against their commitments only
 	}
@@ -104,6 +104,22 @@ func verifyOptions(cfg *Config, ledgerOnly bool) (verify.Options, func(), error)
 		o.Rows = rows{auditor}
 	}
 	return o, reader.Close, nil
+}
+
+// sealedLog lets verify read the brokers.
+type sealedLog struct{ *stream.Reader }
+
+func (l sealedLog) Partitions(ctx context.Context, topic string) ([]verify.Partition, error) {
+	ps, _, err := l.Reader.Partitions(ctx, topic)
+	out := make([]verify.Partition, len(ps))
+	for i, p := range ps {
+		out[i] = verify.Partition(p)
+	}
+	return out, err
+}
+
+func (l sealedLog) Read(ctx context.Context, p verify.Partition, fn func([]ledger.Record) error) error {
+	return l.Reader.Read(ctx, stream.Partition(p), fn)
 }
 
 // rows lets verify compare with what PostgreSQL holds.

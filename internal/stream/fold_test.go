@@ -71,7 +71,7 @@ func TestEmptyPartitionsGetTheirGenesis(t *testing.T) {
 func TestMembersJoinAndLeave(t *testing.T) {
 	b := newBench(t, 6)
 	a := b.startSeal("a")
-	for round := range 4 {
+	for round := range 2 {
 		for p := range int32(6) {
 			b.produce(p, 200)
 		}

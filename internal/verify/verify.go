@@ -17,15 +17,24 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/sealstream/sealstream/internal/stream"
 	"github.com/sealstream/sealstream/ledger"
 	"github.com/sealstream/sealstream/sinks"
 )
 
-// Log reads partitions; [stream.Reader] is one.
+// Partition is one partition to read: [Start, Stable).
+type Partition struct {
+	Topic         string
+	TopicID       ledger.TopicID
+	ID            int32
+	Start, Stable int64
+}
+
+// Log reads partitions, committed records only.
 type Log interface {
-	Partitions(ctx context.Context, topic string) ([]stream.Partition, string, error)
-	Read(ctx context.Context, p stream.Partition, fn func([]ledger.Record) error) error
+	// Partitions describes all partitions of a topic now.
+	Partitions(ctx context.Context, topic string) ([]Partition, error)
+	// Read calls fn with runs of records, in order. fn must not keep the slice.
+	Read(ctx context.Context, p Partition, fn func([]ledger.Record) error) error
 }
 
 // Rows is a sink whose rows can be compared with the ledger.
@@ -160,7 +169,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 
 // prepare takes the stored offsets before it looks how far the sealed topics reach:
 // so everything below them is read, and everything without a row above them is lag.
-func (r *run) prepare(ctx context.Context) ([]stream.Partition, error) {
+func (r *run) prepare(ctx context.Context) ([]Partition, error) {
 	if r.o.Rows != nil {
 		ps, err := r.partitions(ctx)
 		if err != nil {
@@ -184,9 +193,9 @@ func (r *run) prepare(ctx context.Context) ([]stream.Partition, error) {
 	return ps, err
 }
 
-func (r *run) partitions(ctx context.Context) (ps []stream.Partition, err error) {
+func (r *run) partitions(ctx context.Context) (ps []Partition, err error) {
 	for _, src := range r.o.Sources {
-		got, _, err := r.o.Log.Partitions(ctx, r.o.SealedName(src))
+		got, err := r.o.Log.Partitions(ctx, r.o.SealedName(src))
 		if err != nil {
 			return nil, fmt.Errorf("read %s: %w", r.o.SealedName(src), err)
 		}
@@ -215,7 +224,7 @@ func (r *run) excuse(ctx context.Context) {
 
 // readRejects notes which records the sink set aside.
 func (r *run) readRejects(ctx context.Context) error {
-	ps, _, err := r.o.Log.Partitions(ctx, r.o.RejectsTopic)
+	ps, err := r.o.Log.Partitions(ctx, r.o.RejectsTopic)
 	if err != nil {
 		return fmt.Errorf("read %s: %w", r.o.RejectsTopic, err)
 	}
@@ -247,7 +256,7 @@ func (r *run) readRejects(ctx context.Context) error {
 }
 
 // all verifies the partitions, some at a time.
-func (r *run) all(ctx context.Context, ps []stream.Partition) {
+func (r *run) all(ctx context.Context, ps []Partition) {
 	var wg sync.WaitGroup
 	sem := make(chan struct{}, r.o.Workers)
 	for _, p := range ps {
@@ -264,7 +273,7 @@ func (r *run) all(ctx context.Context, ps []stream.Partition) {
 }
 
 // partition verifies one sealed partition and the rows of its ledgers.
-func (r *run) partition(ctx context.Context, p stream.Partition) error {
+func (r *run) partition(ctx context.Context, p Partition) error {
 	v := ledger.NewVerifier(ledger.VerifierOptions{Topic: p.Topic, Partition: p.ID, Keys: r.o.Keys, Partial: p.Start > 0})
 	c := &comparer{run: r, part: sinks.Partition{Topic: p.Topic, ID: p.ID}}
 	defer c.abandon()
