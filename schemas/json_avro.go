@@ -1,6 +1,7 @@
 package schemas
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"math"
@@ -19,7 +20,7 @@ func jsonToAvro(dst []byte, o *op, value []byte) ([]byte, error) {
 	rec := &slot{sub: make([]slot, len(o.fields))}
 	i, err := p.top()
 	if err == nil {
-		i, err = p.members(o, rec, i, 0)
+		i, err = p.members(o, rec, "", i, 0)
 	}
 	if err == nil {
 		err = p.tail(i)
@@ -69,47 +70,63 @@ func (p *jsonParser) refuse(at int, path, problem, fix string) (int, *jsonError)
 	return at, p.fail(at, problem)
 }
 
-// members sorts the members of the object at i into the slots of rec.
-func (p *jsonParser) members(o *op, rec *slot, i, depth int) (int, *jsonError) {
+// members sorts the members of the object at i into the slots of rec, whose own path
+// is at.
+func (p *jsonParser) members(o *op, rec *slot, at string, i, depth int) (int, *jsonError) {
 	return p.object(i, depth, func(k0, k1 int, info strInfo, j int) (int, *jsonError) {
-		return p.place(o, rec, member{key: unquote(p.b[k0:k1], info), at: j, depth: depth})
+		key := p.b[k0:k1]
+		if info&strEscaped != 0 {
+			key = []byte(unquote(key, info))
+		}
+		return p.place(o, rec, member{base: at, key: key, at: j, depth: depth})
 	})
 }
 
 // member is one member on its way to a slot.
 type member struct {
-	path  string // what has been walked of it
-	key   string // what is left of its name
-	at    int    // its value
-	depth int
+	base, name string // what has been walked of its path
+	key        []byte // what is left of its name
+	at         int    // its value
+	depth      int
 }
 
-func (m member) down(name, rest string) member {
-	m.path = strings.TrimPrefix(m.path+"."+name, ".")
-	m.key = rest
+// path is put together only when someone needs to read it.
+func (m *member) path() string {
+	if m.base == "" || m.name == "" {
+		return m.base + m.name
+	}
+	return m.base + "." + m.name
+}
+
+func (m member) down(name string, rest []byte) member {
+	if m.name != "" {
+		m.base = m.path()
+	}
+	m.name, m.key = name, rest
 	return m
 }
 
 // place finds a member's field: by its whole name, or along its dots.
 func (p *jsonParser) place(o *op, rec *slot, m member) (int, *jsonError) {
 	for i := range o.fields {
-		if o.fields[i].name == m.key {
-			return p.field(some(o.fields[i].op), &rec.sub[i], m.down(m.key, ""))
+		if f := &o.fields[i]; f.name == string(m.key) {
+			return p.field(some(f.op), &rec.sub[i], m.down(f.name, nil))
 		}
 	}
-	head, rest, dotted := strings.Cut(m.key, ".")
+	head, rest, dotted := bytes.Cut(m.key, []byte("."))
 	for i := range o.fields {
-		if !dotted || o.fields[i].name != head {
+		f := &o.fields[i]
+		if !dotted || f.name != string(head) {
 			continue
 		}
-		kind, s := some(o.fields[i].op), &rec.sub[i]
+		kind, s := some(f.op), &rec.sub[i]
 		switch kind.wire {
 		case wireRecord:
 			s.open(kind)
-			return p.place(kind, s, m.down(head, rest))
+			return p.place(kind, s, m.down(f.name, rest))
 		case wireMap:
 			s.set = true
-			return p.entry(s, m.down(m.key, ""), rest)
+			return p.entry(s, m.down(f.name, nil).down(string(rest), nil), string(rest))
 		}
 	}
 	return p.skip(m.at, m.depth+1)
@@ -144,36 +161,29 @@ func (p *jsonParser) field(o *op, s *slot, m member) (int, *jsonError) {
 	const once = "give it once, nested or with dots"
 	if o.wire == wireRecord || o.wire == wireMap {
 		if kind != jsonObject {
-			return p.refuse(m.at, m.path, "want an object, found "+kind.String(), "see the field list of the schema")
+			return p.refuse(m.at, m.path(), "want an object, found "+kind.String(), "see the field list of the schema")
 		}
 		if s.nested {
-			return p.refuse(m.at, m.path, "given more than once", once)
+			return p.refuse(m.at, m.path(), "given more than once", once)
 		}
 		s.nested, s.set = true, true
 		if o.wire == wireRecord {
 			s.open(o)
-			return p.inside(o, s, m)
+			return p.members(o, s, m.path(), m.at, m.depth+1)
 		}
 		return p.object(m.at, m.depth+1, func(k0, k1 int, info strInfo, j int) (int, *jsonError) {
 			key := unquote(p.b[k0:k1], info)
-			sub := m.down(key, "")
+			sub := m.down(key, nil)
 			sub.at, sub.depth = j, m.depth+1
 			return p.entry(s, sub, key)
 		})
 	}
 	if s.set {
-		return p.refuse(m.at, m.path, "given more than once", once)
+		return p.refuse(m.at, m.path(), "given more than once", once)
 	}
 	end, err := p.skip(m.at, m.depth+1)
 	s.set, s.from, s.to = true, m.at, end
 	return end, err
-}
-
-// inside sorts the members of a nested object.
-func (p *jsonParser) inside(o *op, s *slot, m member) (int, *jsonError) {
-	return p.object(m.at, m.depth+1, func(k0, k1 int, info strInfo, j int) (int, *jsonError) {
-		return p.place(o, s, member{path: m.path, key: unquote(p.b[k0:k1], info), at: j, depth: m.depth + 1})
-	})
 }
 
 // entry takes one member of a map, whose name may have dots of its own.
@@ -182,10 +192,10 @@ func (p *jsonParser) entry(s *slot, m member, key string) (int, *jsonError) {
 	case jsonNull:
 		return p.skip(m.at, m.depth+1)
 	case jsonObject, jsonArray:
-		return p.refuse(m.at, m.path, "want text, found "+k.String(), "write it as text, or use a field of the schema")
+		return p.refuse(m.at, m.path(), "want text, found "+k.String(), "write it as text, or use a field of the schema")
 	}
 	if s.keys[key] {
-		return p.refuse(m.at, m.path, "given more than once", "give it once")
+		return p.refuse(m.at, m.path(), "given more than once", "give it once")
 	}
 	if s.keys == nil {
 		s.keys = map[string]bool{}
@@ -221,9 +231,12 @@ func (w *avroWriter) record(o *op, rec *slot, path string) {
 		if w.refused != nil {
 			return
 		}
-		f := &o.fields[i]
-		name := strings.TrimPrefix(path+"."+f.name, ".")
-		w.union(f, &rec.sub[i], name)
+		f, s := &o.fields[i], &rec.sub[i]
+		if !s.set && f.some != nil {
+			w.out = append(w.out, 0)
+			continue
+		}
+		w.union(f, s, strings.TrimPrefix(path+"."+f.name, "."))
 	}
 }
 

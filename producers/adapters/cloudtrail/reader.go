@@ -36,7 +36,7 @@ const (
 // freeUnpacked bytes, is a bomb. Real logs pack 10 to 60 to 1.
 const (
 	maxRatio     = 200
-	freeUnpacked = 64 << 20
+	freeUnpacked = 8 << 20
 )
 
 // Options bound what is read. Zero fields take the defaults.
