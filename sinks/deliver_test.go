@@ -51,6 +51,13 @@ func newBench(t *testing.T, o sinks.DeliverOptions) *bench {
 	return b
 }
 
+// heard returns the alarms so far.
+func (b *bench) heard() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.alarms)
+}
+
 // batch is the genesis and n-1 events.
 func (b *bench) batch(n int) sinks.Batch {
 	return b.src.Batch(append([]sinks.Record{b.src.First()}, b.src.Events(n-1)...))
@@ -185,7 +192,7 @@ func TestDeliverNeverGivesUp(t *testing.T) {
 		if b.State() != sinks.BreakerClosed || b.metric(t, "sealstream_sink_breaker_state") != 0 {
 			t.Error("the breaker is not closed after a stored batch")
 		}
-		if diff := cmp.Diff([]string{"sink_down raised", "sink_down cleared"}, slices.Compact(b.alarms[len(b.alarms)-2:])); diff != "" {
+		if diff := cmp.Diff([]string{"sink_down raised", "sink_down cleared"}, slices.Compact(b.heard()[len(b.heard())-2:])); diff != "" {
 			t.Errorf("alarms (-want +got):\n%s", diff)
 		}
 	})
@@ -333,7 +340,7 @@ func TestConfigError(t *testing.T) {
 		if diff := cmp.Diff(upTo(4), b.seqs()); diff != "" {
 			t.Errorf("stored (-want +got):\n%s", diff)
 		}
-		if got := slices.Compact(b.alarms); !slices.Equal(got, []string{"sink_config raised", "sink_config cleared"}) {
+		if got := slices.Compact(b.heard()); !slices.Equal(got, []string{"sink_config raised", "sink_config cleared"}) {
 			t.Errorf("alarms %q", got)
 		}
 		if b.metric(t, "sealstream_sink_retries_total", "class=config") < 2 {
@@ -352,14 +359,14 @@ func TestConfigAlarmOutlivesAnOutage(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		b.sink.Down(errors.New("down"))
 		time.Sleep(10 * time.Minute)
-		if slices.Contains(b.alarms, "sink_config cleared") {
+		if slices.Contains(b.heard(), "sink_config cleared") {
 			t.Error("the alarm was cleared by a destination that did not answer")
 		}
 		b.sink.Down(nil)
 		if err := <-done; err != nil {
 			t.Fatal(err)
 		}
-		if !slices.Contains(b.alarms, "sink_config cleared") {
+		if !slices.Contains(b.heard(), "sink_config cleared") {
 			t.Error("the alarm was not cleared by a stored batch")
 		}
 	})
@@ -375,8 +382,8 @@ func TestRefusedOffsetIsConfig(t *testing.T) {
 			done <- b.Deliver(t.Context(), []sinks.Batch{{Partition: b.src.Partition, Next: 3}})
 		}()
 		synctest.Wait()
-		if b.State() != sinks.BreakerOpen || !slices.Contains(b.alarms, "sink_config raised") {
-			t.Errorf("breaker %v, alarms %q", b.State(), b.alarms)
+		if b.State() != sinks.BreakerOpen || !slices.Contains(b.heard(), "sink_config raised") {
+			t.Errorf("breaker %v, alarms %q", b.State(), b.heard())
 		}
 		b.sink.Deny(false)
 		if err := <-done; err != nil {
@@ -394,8 +401,8 @@ func TestConflictRaisesAlarm(t *testing.T) {
 		if err := b.Deliver(t.Context(), []sinks.Batch{b.batch(1)}); err != nil {
 			t.Fatal(err)
 		}
-		if !slices.Contains(b.alarms, "sink_conflict raised") || len(b.rejects.Kept()) != 1 {
-			t.Errorf("alarms %q, %d set aside", b.alarms, len(b.rejects.Kept()))
+		if !slices.Contains(b.heard(), "sink_conflict raised") || len(b.rejects.Kept()) != 1 {
+			t.Errorf("alarms %q, %d set aside", b.heard(), len(b.rejects.Kept()))
 		}
 	})
 }

@@ -16,6 +16,7 @@ const (
 	codeUniqueViolation = "23505"
 	codeCheckViolation  = "23514"
 	codeProgramLimit    = "54000"
+	codeRaised          = "P0001" // RAISE EXCEPTION, as triggers that people add do it
 	codeQueryCanceled   = "57014"
 )
 
@@ -51,7 +52,7 @@ func classify(err error) error {
 		return &sinks.Unavailable{Class: "partition", Err: errNoPartition}
 	case code == codeUniqueViolation:
 		return &sinks.Rejected{Code: code, Reason: sinks.ReasonConflict, Detail: names(pg), Err: err}
-	case strings.HasPrefix(code, "22"), strings.HasPrefix(code, "23"), code == codeProgramLimit:
+	case strings.HasPrefix(code, "22"), strings.HasPrefix(code, "23"), code == codeProgramLimit, code == codeRaised:
 		return &sinks.Rejected{Code: code, Reason: refusal(code), Detail: names(pg), Err: err}
 	}
 	brief := fmt.Errorf("SQLSTATE %s: %s", code, pg.Message)
@@ -66,10 +67,13 @@ func classify(err error) error {
 		return &sinks.Unavailable{Class: "resources", Err: brief} // disk full, out of memory, too many connections
 	case "57":
 		return &sinks.Unavailable{Class: "shutdown", Err: brief}
+	case "58", "XX":
+		return &sinks.Unavailable{Class: "internal", Err: brief} // I/O error, corruption
 	case "25":
 		return &sinks.Unavailable{Class: "read_only", Err: brief} // a standby that was not promoted yet
 	}
-	return &sinks.Unavailable{Class: "other", Err: brief}
+	// Where a message comes from is not known here, so it is not shown.
+	return &sinks.Unavailable{Class: "other", Err: fmt.Errorf("SQLSTATE %s", code)}
 }
 
 // refusal names why data was refused: a label of a small fixed set.
@@ -85,6 +89,8 @@ func refusal(code string) string {
 		return "null"
 	case "23514":
 		return "check"
+	case codeRaised:
+		return "trigger"
 	case codeProgramLimit:
 		return "too_large" // for an index that somebody added: our own take every row
 	}

@@ -185,6 +185,8 @@ func TestRefusals(t *testing.T) {
 		"not null": {"ALTER TABLE events ALTER COLUMN message SET NOT NULL", "23502", "null", "column message table events_odd"},
 		"trigger": {`CREATE FUNCTION bad() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no % here', NEW.user_name USING ERRCODE = '22023'; END $$;
 			CREATE TRIGGER bad BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION bad()`, "22023", "data", ""},
+		"raise": {`CREATE FUNCTION bad() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no % here', NEW.user_name; END $$;
+			CREATE TRIGGER bad BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION bad()`, "P0001", "trigger", ""},
 		"unique index": {"CREATE UNIQUE INDEX twice ON events (user_name, month)", "23505", "conflict", "constraint events_202611_user_name_month_idx table events_202611"},
 	} {
 		rej, err := poisoned(t, c.sql)
