@@ -39,6 +39,11 @@ func (b *Broker) repair(ctx context.Context, wasClean bool) error {
 	default:
 		b.log.InfoContext(ctx, "log checked", "partitions", rep.Partitions, "batches", rep.Batches, "bytes", rep.Bytes)
 	}
+	// kfake keeps a descriptor open for every segment that was ever read, and
+	// a write that gets none would be a lost one.
+	if limit := openFileLimit(); uint64(rep.Segments) > limit/2 {
+		b.log.WarnContext(ctx, "the log has many segments for the limit of open files: raise the limit (ulimit -n), or move to a real Kafka cluster", "segments", rep.Segments, "limit", limit)
+	}
 	if len(rep.Orphans) > 0 {
 		b.log.WarnContext(ctx, "partition directories of no topic were set aside", "names", rep.Orphans, "into", filepath.Join(b.logDir(), "orphans"))
 	}

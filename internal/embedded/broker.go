@@ -122,7 +122,9 @@ func (b *Broker) start(ctx context.Context, o *BrokerOptions) error {
 	if err := b.repair(ctx, wasClean); err != nil {
 		return err
 	}
-	lns, err := listen(o.Ports, b.id.Ports)
+	m := newBrokerMetrics(o.Registerer)
+	b.guard = newGuard(b.logDir(), b.log, m)
+	lns, err := listen(o.Ports, b.id.Ports, b.guard.failed)
 	if err != nil {
 		return err
 	}
@@ -131,8 +133,6 @@ func (b *Broker) start(ctx context.Context, o *BrokerOptions) error {
 	if err := b.id.save(b.dir); err != nil {
 		return err
 	}
-	m := newBrokerMetrics(o.Registerer)
-	b.guard = newGuard(b.logDir(), b.log, m)
 	b.cluster, err = kfake.NewCluster(
 		kfake.NumBrokers(brokerListeners),
 		kfake.Ports(lns.ports()...),
@@ -192,11 +192,17 @@ func (b *Broker) ClusterID() string { return b.id.Cluster }
 // everything the broker acknowledged before the call is then on disk. After
 // one failed fsync it returns that failure for ever, since the kernel may have
 // dropped the pages it could not write and a later success proves nothing.
-func (b *Broker) Synced(ctx context.Context) error { return b.sync.wait(ctx) }
+func (b *Broker) Synced(ctx context.Context) error {
+	if err := b.sync.wait(ctx); err != nil {
+		return err
+	}
+	// A write that failed before the caller was answered shows here.
+	return b.guard.fatal()
+}
 
 // Failed is closed when the broker can no longer keep what it is given: a
-// failed fsync, or a write that kfake could not do. It answers no request that
-// changes anything from then on. The process must stop; the next start repairs.
+// failed fsync, or a write that kfake could not do. It answers nobody from
+// then on. The process must stop; the next start repairs.
 func (b *Broker) Failed() <-chan struct{} { return b.guard.failed }
 
 // Err is the reason why Failed is closed, ErrDiskFull while the disk has too
@@ -219,6 +225,7 @@ func (b *Broker) close() error {
 	if err == nil {
 		err = b.sync.pass()
 	}
+	b.sync.end(errors.New("the broker is closed"))
 	if err != nil {
 		// Without the mark the next start repairs the directory as
 		// after a crash, which is the right thing after a failed write.

@@ -16,17 +16,21 @@ const maxFrame = 100 << 20
 // errBadFrame ends a connection whose bytes are not Kafka requests.
 var errBadFrame = errors.New("not a Kafka request")
 
-// gatedListener accepts nothing until its gate opens, and hands out
-// connections that are watched by a frame guard.
+// errFailed ends the connections of a broker that failed.
+var errFailed = errors.New("the broker's storage failed")
+
+// gatedListener accepts nothing until its gate opens, and hands out guarded
+// connections.
 type gatedListener struct {
 	net.Listener
-	gate <-chan struct{}
-	done chan struct{}
-	once sync.Once
+	gate   <-chan struct{}
+	failed <-chan struct{}
+	done   chan struct{}
+	once   sync.Once
 }
 
-func newGatedListener(l net.Listener, gate <-chan struct{}) *gatedListener {
-	return &gatedListener{Listener: l, gate: gate, done: make(chan struct{})}
+func newGatedListener(l net.Listener, gate, failed <-chan struct{}) *gatedListener {
+	return &gatedListener{Listener: l, gate: gate, failed: failed, done: make(chan struct{})}
 }
 
 func (l *gatedListener) Accept() (net.Conn, error) {
@@ -39,7 +43,7 @@ func (l *gatedListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &guardedConn{Conn: c}, nil
+	return &guardedConn{Conn: c, failed: l.failed}, nil
 }
 
 func (l *gatedListener) Close() error {
@@ -51,17 +55,40 @@ func (l *gatedListener) Close() error {
 // ends the connection at a frame that kfake would not survive: it allocates
 // whatever length it is told before it reads, and panics on a request key it
 // does not know. One stray HTTP request on the port would end the process.
+//
+// It also lets no answer out once the broker failed: whatever kfake believes
+// to have done, nobody is told.
 type guardedConn struct {
 	net.Conn
-	head [6]byte // length and key of the current frame
-	have int     // how much of head was read
-	left int     // bytes of the frame behind the key
+	failed <-chan struct{}
+	head   [6]byte // length and key of the current frame
+	have   int     // how much of head was read
+	left   int     // bytes of the frame behind the key
+}
+
+func (c *guardedConn) hasFailed() bool {
+	select {
+	case <-c.failed:
+		return true
+	default:
+		return false
+	}
+}
+
+func (c *guardedConn) Write(p []byte) (int, error) {
+	if c.hasFailed() {
+		return 0, errors.Join(errFailed, c.Conn.Close())
+	}
+	return c.Conn.Write(p)
 }
 
 func (c *guardedConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if !c.follow(p[:n]) {
 		return 0, errBadFrame
+	}
+	if c.hasFailed() {
+		return 0, errFailed
 	}
 	return n, err
 }

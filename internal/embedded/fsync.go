@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -51,6 +53,8 @@ type syncedDir struct {
 	mtime  time.Time              // of the directory, when it was last listed
 	listed time.Time              // when that was; zero = never
 	files  map[string]fileMark    // as of the last successful sync
+	top    int64                  // base of the newest segment, -1 = none
+	sealed map[string]bool        // segments that are synced and never change again
 }
 
 // syncer brings the broker's files to disk in passes. kfake writes with plain
@@ -126,10 +130,10 @@ func (s *syncer) wait(ctx context.Context) error {
 		err, last, ended := s.err, s.last, s.ended
 		s.mu.Unlock()
 		switch {
-		case err != nil:
-			return err
 		case last >= want:
 			return nil
+		case err != nil:
+			return err
 		}
 		select {
 		case <-ended:
@@ -171,6 +175,17 @@ func (s *syncer) pass() error {
 	close(s.ended)
 	s.ended = make(chan struct{})
 	return err
+}
+
+// end has everybody who waits, or will, told that there are no more passes.
+func (s *syncer) end(why error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err == nil {
+		s.err = why
+	}
+	close(s.ended)
+	s.ended = make(chan struct{})
 }
 
 func (s *syncer) syncAll() (files int, err error) {
@@ -227,7 +242,7 @@ func (s *syncer) findDirs() error {
 	}
 	for k, wants := range here {
 		if s.dirs[k] == nil {
-			s.dirs[k] = &syncedDir{path: k.path, class: k.class, wants: wants, files: map[string]fileMark{}}
+			s.dirs[k] = &syncedDir{path: k.path, class: k.class, wants: wants, files: map[string]fileMark{}, top: -1, sealed: map[string]bool{}}
 		}
 	}
 	for k := range s.dirs {
@@ -277,8 +292,14 @@ func (d *syncedDir) changed() ([]syncJob, error) {
 			return nil, fmt.Errorf("look at %s: %w", path, err)
 		}
 		mark := fileMark{st.Size(), st.ModTime()}
-		if mark.size != old.size || !mark.mtime.Equal(old.mtime) {
+		switch {
+		case mark.size != old.size || !mark.mtime.Equal(old.mtime):
 			jobs = append(jobs, syncJob{path, func() { d.files[name] = mark }})
+		case baseOf(name) < d.top:
+			// Synced as it is, and only the newest segment is ever
+			// written to: no need to look at it again.
+			delete(d.files, name)
+			d.sealed[name] = true
 		}
 	}
 	return jobs, nil
@@ -294,11 +315,29 @@ func (d *syncedDir) list() error {
 		if n.IsDir() || strings.HasSuffix(n.Name(), ".tmp") || (d.wants != nil && !d.wants(n.Name())) {
 			continue
 		}
-		if _, ok := d.files[n.Name()]; !ok {
+		if _, ok := d.files[n.Name()]; !ok && !d.sealed[n.Name()] {
 			d.files[n.Name()] = fileMark{size: -1}
+		}
+		if base := baseOf(n.Name()); base != notASegment {
+			d.top = max(d.top, base)
 		}
 	}
 	return nil
+}
+
+const notASegment = math.MaxInt64
+
+// baseOf is the first offset of a segment, which names its two files.
+func baseOf(name string) int64 {
+	base, ok := strings.CutSuffix(name, ".dat")
+	if !ok {
+		base, ok = strings.CutSuffix(name, ".idx")
+	}
+	n, err := strconv.ParseInt(base, 10, 64)
+	if !ok || err != nil {
+		return notASegment
+	}
+	return n
 }
 
 // do syncs the files of one class, a few at a time.

@@ -53,9 +53,7 @@ func newGuard(dir string, log *slog.Logger, m *brokerMetrics) *guard {
 
 // install puts the hooks into a cluster that answers nobody yet.
 func (g *guard) install(c *kfake.Cluster, f *floors) {
-	g.mu.Lock()
 	g.cluster = c
-	g.mu.Unlock()
 	// kfake forgets to name the aborted transactions of a partition whose
 	// answer is cut by the request's MaxBytes, and a read_committed client
 	// would take aborted records for committed ones. So no answer is cut
@@ -89,18 +87,9 @@ func (g *guard) install(c *kfake.Cluster, f *floors) {
 	})
 }
 
-// changing are the requests after whose answer a client believes that
-// something was kept.
-func changing() []kmsg.Key {
-	return []kmsg.Key{
-		kmsg.Produce, kmsg.OffsetCommit, kmsg.TxnOffsetCommit, kmsg.EndTxn, kmsg.InitProducerID,
-		kmsg.AddPartitionsToTxn, kmsg.AddOffsetsToTxn, kmsg.CreateTopics, kmsg.DeleteTopics,
-		kmsg.DeleteRecords, kmsg.CreatePartitions, kmsg.DeleteGroups, kmsg.OffsetDelete,
-		kmsg.IncrementalAlterConfigs, kmsg.AlterConfigs,
-	}
-}
-
-// fail ends the broker's work for good. Only the first reason counts.
+// fail ends the broker's work for good: the connections check failed before
+// they let an answer out. Only the first reason counts. kfake's own loop may be
+// the caller, so that nothing here may wait for it.
 func (g *guard) fail(err error) {
 	g.mu.Lock()
 	first := g.reason == nil
@@ -108,27 +97,12 @@ func (g *guard) fail(err error) {
 		g.reason = err
 		close(g.failed)
 	}
-	c := g.cluster
 	g.mu.Unlock()
 	if !first {
 		return
 	}
 	g.metrics.failed.Set(1)
-	g.log.ErrorContext(context.Background(), "embedded broker cannot keep what it is given: nothing more is acknowledged; stop, look at the disk, start again", "error", err)
-	if c != nil {
-		g.refuseAll(c)
-	}
-}
-
-// refuseAll closes every connection that asks for a change: no answer is the
-// only one that no client takes for an acknowledgement.
-func (g *guard) refuseAll(c *kfake.Cluster) {
-	for _, key := range changing() {
-		c.ControlKey(int16(key), func(kmsg.Request) (kmsg.Response, error, bool) {
-			c.KeepControl()
-			return nil, errors.New("the broker's storage failed"), true
-		})
-	}
+	g.log.ErrorContext(context.Background(), "embedded broker cannot keep what it is given: it answers nobody any more; stop, look at the disk, start again", "error", err)
 }
 
 func (g *guard) fatal() error {

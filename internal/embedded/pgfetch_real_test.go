@@ -1,4 +1,4 @@
-//go:build fetch
+//go:build fetch && linux
 
 package embedded
 

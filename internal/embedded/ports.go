@@ -88,14 +88,15 @@ func ephemeralStart() int {
 // called, so that a port conflict is known early and no client is answered
 // before the broker's hooks are in place.
 type listeners struct {
-	all   []net.Listener
-	gate  chan struct{}
-	mu    sync.Mutex
-	taken map[string]bool
+	all    []net.Listener
+	gate   chan struct{}
+	failed <-chan struct{} // closed when no answer may leave any more
+	mu     sync.Mutex
+	taken  map[string]bool
 }
 
-func listen(want, remembered []int) (*listeners, error) {
-	ls := &listeners{gate: make(chan struct{}), taken: map[string]bool{}}
+func listen(want, remembered []int, failed <-chan struct{}) (*listeners, error) {
+	ls := &listeners{gate: make(chan struct{}), failed: failed, taken: map[string]bool{}}
 	for i, w := range want {
 		r := 0
 		if i < len(remembered) {
@@ -126,7 +127,7 @@ func (ls *listeners) take(_, address string) (net.Listener, error) {
 	for _, l := range ls.all {
 		if l.Addr().String() == address && !ls.taken[address] {
 			ls.taken[address] = true
-			return newGatedListener(l, ls.gate), nil
+			return newGatedListener(l, ls.gate, ls.failed), nil
 		}
 	}
 	return nil, fmt.Errorf("no listener was bound for %s", address)

@@ -5,7 +5,7 @@ import "strconv"
 // Settings of the broker that are not for anyone to change; see the rules in
 // brokerSettings.
 const (
-	segmentBytes    = 16 << 20
+	segmentBytes    = 8 << 20
 	neverMillis     = 3_000_000_000_000 // 95 years
 	messageMaxBytes = 1048588           // Kafka's own default: topics that need more say so
 	neverMinutes    = 2147483647        // the greatest value kfake takes: 4,085 years
@@ -14,7 +14,8 @@ const (
 // brokerSettings are the broker's settings for one start.
 //
 // Segments are small because a restart reads one whole segment of every
-// partition at once. Retention is off here as well as on our topics: as soon as
+// partition at once; the price is a file descriptor for each segment that was
+// read, so that the start warns when their number comes near the limit. Retention is off here as well as on our topics: as soon as
 // one topic has a retention of its own, kfake applies the broker's default to
 // all that have none, and by time it deletes everything before one late event.
 // The cleaner never runs: it rewrites a partition by removing its files first,

@@ -3,6 +3,7 @@ package embedded
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"syscall"
 )
@@ -36,4 +37,13 @@ func freeBytes(path string) (uint64, error) {
 		free = st.Bfree
 	}
 	return free * uint64(st.Bsize), nil
+}
+
+// openFileLimit is how many files this process may have open.
+func openFileLimit() uint64 {
+	var r syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r); err != nil {
+		return math.MaxUint64
+	}
+	return r.Cur
 }

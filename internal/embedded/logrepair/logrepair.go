@@ -76,6 +76,7 @@ type Report struct {
 	Fresh      bool // there was no log yet
 	Repaired   bool // something was changed
 	Partitions int
+	Segments   int
 	Batches    int64
 	Bytes      int64
 	TornBytes  int64    // cut off, never acknowledged as durable
@@ -216,6 +217,7 @@ func (r *repairer) scan(ctx context.Context) ([]*partition, error) {
 			}
 		}
 		r.report.Partitions++
+		r.report.Segments += len(p.segments)
 		r.report.Batches += p.batches
 		r.report.Bytes += p.size()
 		r.report.TornBytes += p.torn
