@@ -84,6 +84,9 @@ func parseConfig(text []byte, cfg *Config) error {
 	case *head.Version != configVersion:
 		return fmt.Errorf("version is %d: this program reads version %d", *head.Version, configVersion)
 	}
+	if err := checkDurations(text, cfg); err != nil {
+		return err
+	}
 	dec := yaml.NewDecoder(bytes.NewReader(text), yaml.Strict())
 	if err := dec.Decode(cfg); err != nil {
 		return yamlError(err)
@@ -91,6 +94,28 @@ func parseConfig(text []byte, cfg *Config) error {
 	var more any
 	if err := dec.Decode(&more); !errors.Is(err, io.EOF) {
 		return errors.New("there is a second document: put everything into one")
+	}
+	return nil
+}
+
+// checkDurations looks at durations before they are decoded: the decoder's own error
+// would repeat the value and name no line.
+func checkDurations(text []byte, cfg *Config) error {
+	for _, f := range cfg.fields() {
+		if f.value.Type() != reflect.TypeFor[time.Duration]() {
+			continue
+		}
+		path, err := yaml.PathString("$." + f.path)
+		if err != nil {
+			return fmt.Errorf("%s: %w", f.path, err) // unreachable: the paths are ours
+		}
+		node, err := path.ReadNode(bytes.NewReader(text))
+		if err != nil || node == nil || node.GetToken() == nil {
+			continue // not there, or not readable: the decoder says so
+		}
+		if _, err := time.ParseDuration(node.GetToken().Value); err != nil {
+			return fmt.Errorf("line %d: %s: want a duration such as 100ms, 30s or 1h", node.GetToken().Position.Line, f.path)
+		}
 	}
 	return nil
 }

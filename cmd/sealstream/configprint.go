@@ -153,9 +153,8 @@ func scalar(v reflect.Value) string {
 // YAML too.
 func text(s string) string {
 	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-"
-	_, number := strconv.ParseFloat(s, 64)
 	reserved := map[string]bool{"": true, "true": true, "false": true, "null": true, "yes": true, "no": true, "on": true, "off": true, "y": true, "n": true}
-	if strings.Trim(s, plain) != "" || number == nil || reserved[strings.ToLower(s)] || strings.HasPrefix(s, "-") || strings.HasPrefix(s, ".") {
+	if strings.Trim(s, plain) != "" || reserved[strings.ToLower(s)] || strings.ContainsRune("0123456789-.", rune(s[0])) {
 		return strconv.Quote(s)
 	}
 	return s

@@ -99,6 +99,9 @@ func runThem(ctx context.Context, e *env, cfg *Config, roles []string) error {
 		roleSeal: func() error { return startSealRole(&c, cfg, rt) },
 		roleSink: func() error { return startSinkRole(ctx, &c, cfg, rt) },
 	}
+	if err := awaitTopics(ctx, rt); err != nil || ctx.Err() != nil {
+		return err
+	}
 	for _, role := range []string{roleAPI, roleSeal, roleSink} { // the order in which they stop
 		if !slices.Contains(roles, role) {
 			continue

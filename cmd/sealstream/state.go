@@ -50,7 +50,9 @@ func loadDirState(dir string) (*dirState, error) {
 	return &s, nil
 }
 
-// openDirState reads the state of dir or begins it; fresh says that it did.
+// openDirState reads the state of dir or begins it; fresh says that it did. A fresh
+// state is saved only when the directory's secrets are there: a directory that has a
+// state never gets new ones.
 func openDirState(dir string) (s *dirState, fresh bool, err error) {
 	s, err = loadDirState(dir)
 	if !errors.Is(err, fs.ErrNotExist) {
@@ -59,7 +61,7 @@ func openDirState(dir string) (s *dirState, fresh bool, err error) {
 	var random [16]byte
 	_, _ = rand.Read(random[:]) // never fails
 	s = &dirState{Version: stateVersion, Name: hex.EncodeToString(random[:]) + ".sealstream.invalid/log"}
-	return s, true, s.save(dir)
+	return s, true, nil
 }
 
 func (s *dirState) save(dir string) error {

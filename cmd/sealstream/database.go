@@ -1,0 +1,79 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"time"
+
+	"github.com/sealstream/sealstream/internal/secrets"
+	"github.com/sealstream/sealstream/sinks/postgres"
+)
+
+func runDatabase(ctx context.Context, e *env, args []string) error {
+	fs := flagSet(e, "database migrate --config FILE", `
+Makes the roles, tables and functions in PostgreSQL, or brings them up to date, as the
+role of sink_postgres.owner_url_file. The passwords of the roles sealstream_writer and
+sealstream_reader become those in sink_postgres.writer_url_file and reader_url_file.
+Running it again changes nothing; `+"`sealstream up`"+` does it by itself.`)
+	var t target
+	t.flags(fs, e)
+	timeout := fs.Duration("timeout", 2*time.Minute, "how long it may take")
+	rest, err := parse(fs, args)
+	if err != nil {
+		return err
+	}
+	if len(rest) != 1 || rest[0] != "migrate" {
+		return errors.New("say what to do: sealstream database migrate")
+	}
+	cfg, err := t.load(e)
+	if err != nil {
+		return err
+	}
+	o, err := migration(cfg)
+	if err != nil {
+		return err
+	}
+	o.Log = cfg.logger(e)
+	ctx, cancel := context.WithTimeout(ctx, *timeout)
+	defer cancel()
+	if err := postgres.Migrate(ctx, o); err != nil {
+		return fmt.Errorf("migrate the database: %w", err)
+	}
+	_, err = fmt.Fprintln(e.stdout, "the database is up to date")
+	return err
+}
+
+// migration collects the URLs and passwords.
+func migration(cfg *Config) (postgres.MigrateOptions, error) {
+	p := cfg.SinkPostgres
+	if p.OwnerURLFile == "" {
+		return postgres.MigrateOptions{}, errors.New("sink_postgres.owner_url_file is not set: it names the file with the URL of a role that may create roles and tables")
+	}
+	owner, err := secrets.ReadText(p.OwnerURLFile)
+	if err != nil {
+		return postgres.MigrateOptions{}, fmt.Errorf("sink_postgres.owner_url_file: %w", err)
+	}
+	o := postgres.MigrateOptions{URL: owner.Reveal(), Passwords: map[string]string{}}
+	for _, r := range []struct{ key, file, role string }{
+		{"sink_postgres.writer_url_file", p.WriterURLFile, postgres.RoleWriter},
+		{"sink_postgres.reader_url_file", p.ReaderURLFile, postgres.RoleReader},
+	} {
+		if r.file == "" {
+			continue
+		}
+		s, err := secrets.ReadText(r.file)
+		if err != nil {
+			return o, fmt.Errorf("%s: %w", r.key, err)
+		}
+		u, err := url.Parse(s.Reveal())
+		if err != nil || u.User == nil || u.User.Username() != r.role {
+			return o, fmt.Errorf("%s: want postgres://%s:PASSWORD@HOST:PORT/DATABASE", r.key, r.role)
+		}
+		if pw, ok := u.User.Password(); ok {
+			o.Passwords[r.role] = pw
+		}
+	}
+	return o, nil
+}
