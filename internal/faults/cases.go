@@ -19,22 +19,22 @@ const (
 // cases is the table of everything that is broken.
 func cases() []faultCase {
 	return []faultCase{
-		{"up-kill", "kill -9 of everything under load, at random moments and while it starts", 120 * time.Second, killUp},
-		{"up-term", "SIGTERM under load: it drains and stops within its deadline, and starts again", 90 * time.Second, terminateUp},
-		{"ingest-kill", "kill -9 of everything, or of ingest, in the middle of an ingest that is then run again", 120 * time.Second, killIngest},
-		{"seal-kill", "kill -9 of a seal of its own at random moments", 90 * time.Second, killSeal},
-		{"seal-members", "a second seal joins, leaves and takes over", 120 * time.Second, members(roleSeal, schemas.GroupSeal)},
-		{"seal-sleep", "a seal sleeps past its session, another takes over, the sleeper wakes", 90 * time.Second, sleeper(roleSeal, schemas.GroupSeal)},
-		{"sink-kill", "kill -9 of a sink of its own: at random moments, inside its transaction, at its commit, and between its commit and its offset commit", 120 * time.Second, killSink},
-		{"sink-members", "a second sink joins, leaves and takes over", 120 * time.Second, members(roleSink, schemas.GroupPostgres)},
-		{"sink-sleep", "a sink sleeps past its session, outside and inside its transaction, another takes over, the sleeper wakes", 120 * time.Second, sleepSink},
-		{"pg-crash", "the PostgreSQL that up runs stops at once, or is killed; up brings it back", 90 * time.Second, crashPostgres},
-		{"pg-stop", "PostgreSQL stops at once and stays away for 8 s", 90 * time.Second, stopPostgres},
-		{"pg-full", "the disk of PostgreSQL's tables is full for a while", 90 * time.Second, fillPostgres},
-		{"pg-full-log", "the disk of PostgreSQL's log of changes is full for a while", 120 * time.Second, fillPostgresLog},
-		{"poison", "records that the table refuses: one, two side by side, first and last of a batch, a whole batch", 90 * time.Second, poison},
-		{"start-twice", "a data directory that is in use, and a port that is in use", 60 * time.Second, startTwice},
-		{"start-alone", "broker, registry and database that are not there at the start", 90 * time.Second, startAlone},
+		{"up-kill", "kill -9 of everything under load, at random moments and while it starts", 120 * time.Second, true, killUp},
+		{"up-term", "SIGTERM under load: it drains and stops within its deadline, and starts again", 90 * time.Second, true, terminateUp},
+		{"ingest-kill", "kill -9 of everything, or of ingest, in the middle of an ingest that is then run again", 120 * time.Second, true, killIngest},
+		{"seal-kill", "kill -9 of a seal of its own at random moments", 90 * time.Second, false, killSeal},
+		{"seal-members", "a second seal joins, leaves and takes over", 120 * time.Second, false, members(roleSeal, schemas.GroupSeal)},
+		{"seal-sleep", "a seal sleeps past its session, another takes over, the sleeper wakes", 90 * time.Second, false, sleeper(roleSeal, schemas.GroupSeal)},
+		{"sink-kill", "kill -9 of a sink of its own: at random moments, inside its transaction, at its commit, and between its commit and its offset commit", 120 * time.Second, false, killSink},
+		{"sink-members", "a second sink joins, leaves and takes over", 120 * time.Second, false, members(roleSink, schemas.GroupPostgres)},
+		{"sink-sleep", "a sink sleeps past its session, outside and inside its transaction, another takes over, the sleeper wakes", 120 * time.Second, false, sleepSink},
+		{"pg-crash", "the PostgreSQL that up runs stops at once, or is killed; up brings it back", 90 * time.Second, true, crashPostgres},
+		{"pg-stop", "PostgreSQL stops at once and stays away for 8 s", 90 * time.Second, true, stopPostgres},
+		{"pg-full", "the disk of PostgreSQL's tables is full for a while", 90 * time.Second, true, fillPostgres},
+		{"pg-full-log", "the disk of PostgreSQL's log of changes is full for a while", 120 * time.Second, true, fillPostgresLog},
+		{"poison", "records that the table refuses: one, two side by side, first and last of a batch, a whole batch", 90 * time.Second, false, poison},
+		{"start-twice", "a data directory that is in use, and a port that is in use", 60 * time.Second, true, startTwice},
+		{"start-alone", "broker, registry and database that are not there at the start", 90 * time.Second, true, startAlone},
 	}
 }
 
@@ -352,6 +352,6 @@ func (s *scene) wake(ctx context.Context, p *testbed.Proc, group string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 40*time.Second)
 	defer cancel()
-	_, err := s.watch.recovered(ctx, loadTopics())
+	_, err := s.watch.recovered(ctx, s.topics())
 	return errors.Join(err, alive(p))
 }

@@ -53,7 +53,7 @@ func startAlone(ctx context.Context, s *scene) error {
 	}
 	sctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	if err := s.watch.sealed(sctx, loadTopics()); err != nil {
+	if err := s.watch.sealed(sctx, s.topics()); err != nil {
 		return errors.Join(fmt.Errorf("the broker is there now, the seal must go on: %w", err), alive(seal))
 	}
 	return s.sinkFinds(ctx, m, sink)

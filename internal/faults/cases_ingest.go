@@ -23,9 +23,18 @@ const ingestEnds = 30 * time.Second
 type ingestRound struct {
 	file        string
 	from, to    int64 // numbers of its events
-	brokerDied  bool  // else only ingest did, which must not double anything
+	kill        ingestKill
 	saidDoubled int
 }
+
+// ingestKill says what is killed.
+type ingestKill string
+
+const (
+	killServer  ingestKill = "the server, for long"         // ingest gives up
+	killClient  ingestKill = "ingest"                       // nothing may be doubled then
+	killBriefly ingestKill = "the server, which comes back" // ingest goes on
+)
 
 func killIngest(ctx context.Context, s *scene) error {
 	s.want.MayDouble = true
@@ -33,14 +42,14 @@ func killIngest(ctx context.Context, s *scene) error {
 		return err
 	}
 	var rounds []ingestRound
-	for i := range s.n(3, 10) {
+	for i := range s.n(3, 12) {
 		r, err := s.ingestFile(i)
 		if err != nil {
 			return err
 		}
-		r.brokerDied = i%3 != 1
+		r.kill = [...]ingestKill{killServer, killClient, killBriefly}[i%3]
 		if err := s.ingestRound(ctx, &r); err != nil {
-			return fmt.Errorf("file %d: %w", i, err)
+			return fmt.Errorf("file %d, %s is killed: %w", i, r.kill, err)
 		}
 		rounds = append(rounds, r)
 	}
@@ -59,7 +68,7 @@ func (s *scene) ingestFile(i int) (ingestRound, error) {
 	}
 	defer f.Close()
 	w := bufio.NewWriter(f)
-	for range s.n(40_000, 80_000) {
+	for range s.n(30_000, 60_000) {
 		n, id := s.load.nextID()
 		if _, err := w.Write(append(auditJSON(id, actionLoad, n), '\n')); err != nil {
 			return r, err
@@ -97,15 +106,42 @@ func (s *scene) ingestRound(ctx context.Context, r *ingestRound) error {
 	if err != nil {
 		return err
 	}
-	if r.brokerDied {
+	switch r.kill {
+	case killServer:
 		err = s.killServerUnder(ctx, p)
-	} else {
+	case killBriefly:
+		err = s.restartServerUnder(ctx, p, r)
+	default:
 		err = s.strike(p)
 	}
 	if err != nil {
 		return err
 	}
 	return s.ingestAgain(ctx, r)
+}
+
+// restartServerUnder kills everything but ingest and starts it again at once: ingest
+// must go on to its end by itself.
+func (s *scene) restartServerUnder(ctx context.Context, p *testbed.Proc, r *ingestRound) error {
+	if p.Ended() {
+		return errors.New("ingest had ended already: the kill would not strike it")
+	}
+	if err := errors.Join(s.strike(s.up.Proc), s.startUp(ctx)); err != nil {
+		return err
+	}
+	wctx, cancel := context.WithTimeout(ctx, 60*time.Second)
+	defer cancel()
+	code, err := p.Wait(wctx)
+	if err != nil {
+		return fmt.Errorf("its server is back, ingest must go on: %w", err)
+	}
+	sum, err := parseSummary(p.Log())
+	if err != nil || code != 0 {
+		return fmt.Errorf("its server is back, ingest ends with exit code %d, %w:\n%s", code, err, p.Tail())
+	}
+	r.saidDoubled = sum.doubled
+	s.note("went on when its server came back, %d doubled", sum.doubled)
+	return nil
 }
 
 // killServerUnder kills everything but ingest, which must give up in time and say how
@@ -142,10 +178,10 @@ func (s *scene) ingestAgain(ctx context.Context, r *ingestRound) error {
 	if err != nil || out.Exit != 0 {
 		return fmt.Errorf("ingest again: exit code %d, %w:\n%s%s", out.Exit, err, out.Stdout, out.Stderr)
 	}
-	if sum.refused != 0 || sum.ingested+sum.already != size || sum.ingested == 0 {
+	if sum.refused != 0 || sum.ingested+sum.already != size || (sum.ingested == 0) != (r.kill == killBriefly) {
 		return fmt.Errorf("ingest again says %q for a file of %d events", sum.line, size)
 	}
-	r.saidDoubled = sum.doubled
+	r.saidDoubled = max(r.saidDoubled, sum.doubled)
 	end, err := s.sourceEnd(ctx)
 	if err != nil {
 		return err
@@ -216,7 +252,7 @@ func (s *scene) doublesAsSaid(rounds []ingestRound) error {
 				doubled++
 			}
 		}
-		if doubled > 0 && !r.brokerDied {
+		if doubled > 0 && r.kill == killClient {
 			errs = append(errs, fmt.Errorf("file %d: only ingest was killed, and %d events stand twice", i, doubled))
 		}
 		if doubled != r.saidDoubled {

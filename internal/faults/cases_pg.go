@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -169,10 +170,6 @@ func (s *scene) openWithServer(ctx context.Context, name string) (*server, error
 	if err != nil {
 		return nil, err
 	}
-	return s.openOnServer(ctx, dir)
-}
-
-func (s *scene) openOnServer(ctx context.Context, dir string) (*server, error) {
 	v, err := s.ownServer(ctx, dir)
 	if err != nil {
 		return nil, err
@@ -193,7 +190,7 @@ func (s *scene) sealsOn(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, outage)
 	defer cancel()
 	s.watch.begin()
-	return s.watch.sealed(ctx, loadTopics())
+	return s.watch.sealed(ctx, s.topics())
 }
 
 // fillPostgres fills the disk that holds the tables: PostgreSQL answers 53100 and lives.
@@ -217,7 +214,8 @@ func fillPostgres(ctx context.Context, s *scene) error {
 		return err
 	}
 	s.place.postgres = v.pg.URL("")
-	if err := s.sql(ctx, fmt.Sprintf("CREATE TABLESPACE faults LOCATION '%s'", space), "ALTER DATABASE sealstream SET default_tablespace = faults"); err != nil {
+	if err := s.sql(ctx, fmt.Sprintf("CREATE TABLESPACE faults LOCATION '%s'", space),
+		"GRANT CREATE ON TABLESPACE faults TO PUBLIC", "ALTER DATABASE sealstream SET default_tablespace = faults"); err != nil {
 		return err
 	}
 	if err := s.openFlowing(ctx); err != nil {
@@ -232,26 +230,56 @@ func fillPostgres(ctx context.Context, s *scene) error {
 	return s.settle(ctx)
 }
 
-// fillPostgresLog fills the disk that holds everything, the server's log of changes
-// above all: PostgreSQL falls, and cannot start again before there is room.
+// fillPostgresLog fills the disk that holds the server's log of changes: PostgreSQL
+// falls, and cannot start again before there is room.
 func fillPostgresLog(ctx context.Context, s *scene) error {
-	disk, err := s.smallDisk("pg", 320)
+	disk, err := s.smallDisk("wal", 160)
 	if err != nil {
 		s.note("a trigger raised SQLSTATE 53100 at the commit, because no small file system could be mounted: %v", err)
 		return fillByTrigger(ctx, s, gateCommit)
 	}
-	s.note("whole server on a tmpfs of 320 MB that was filled up")
-	v, err := s.openOnServer(ctx, disk.dir)
+	s.note("log of changes on a tmpfs of 160 MB that was filled up")
+	dir, err := s.bed.MakeDir("pg")
 	if err != nil {
 		return err
 	}
+	v, err := s.ownServer(ctx, dir)
+	if err != nil {
+		return err
+	}
+	if err := v.moveLog(ctx, disk); err != nil {
+		return err
+	}
+	if err := s.openFlowing(ctx); err != nil {
+		return err
+	}
 	for range s.n(1, 3) {
-		full := strings.Count(v.log(), "No space left on device")
-		if err := s.fill(ctx, disk, func() bool { return strings.Count(v.log(), "No space left on device") > full }); err != nil {
+		fell := strings.Count(v.log(), "No space left on device")
+		if err := s.fill(ctx, disk, func() bool { return strings.Count(v.log(), "No space left on device") > fell }); err != nil {
 			return err
 		}
 	}
 	return s.settle(ctx)
+}
+
+// moveLog puts the server's log of changes on a disk of its own, as one does with
+// servers that matter.
+func (v *server) moveLog(ctx context.Context, d *disk) error {
+	if err := v.pg.Close(); err != nil {
+		return err
+	}
+	wal := filepath.Join(v.dir, "server", "data", "pg_wal")
+	to, err := d.chownLike(wal)
+	if err != nil {
+		return err
+	}
+	if out, err := exec.CommandContext(ctx, "cp", "-a", wal+"/.", to).CombinedOutput(); err != nil {
+		return fmt.Errorf("move the log of changes: %w: %s", err, out)
+	}
+	if err := errors.Join(os.RemoveAll(wal), os.Symlink(to, wal)); err != nil {
+		return fmt.Errorf("move the log of changes: %w", err)
+	}
+	return v.start(ctx)
 }
 
 // fill takes all room of a disk until it has been felt, keeps it for a while, gives it

@@ -114,7 +114,7 @@ func (s *scene) sendPatterns(ctx context.Context) error {
 				action = actionPoison
 				s.struck()
 			}
-			batch = append(batch, s.load.record(schemas.TopicAudit, int32(id), action))
+			batch = append(batch, s.load.record(s.prefix+schemas.TopicAudit, int32(id), action))
 		}
 		s.note("partition %d: %s", id, pat.name)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/sealstream/sealstream/schemas"
@@ -13,6 +14,7 @@ import (
 func (s *scene) assigned(ctx context.Context, group string) (map[string]int, error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
+	group = s.prefix + group
 	gs, err := s.watch.adm.DescribeGroups(ctx, group)
 	if err == nil {
 		err = gs.Error()
@@ -30,7 +32,7 @@ func (s *scene) assigned(ctx context.Context, group string) (map[string]int, err
 			continue
 		}
 		for _, t := range c.Topics {
-			out[*m.InstanceID] += len(t.Partitions)
+			out[strings.TrimPrefix(*m.InstanceID, s.prefix)] += len(t.Partitions)
 		}
 	}
 	return out, nil
@@ -85,7 +87,7 @@ func (s *scene) openTransactions(ctx context.Context) (bool, error) {
 func (s *scene) groupBehind(ctx context.Context) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	at, err := s.watch.adm.FetchOffsets(ctx, schemas.GroupPostgres)
+	at, err := s.watch.adm.FetchOffsets(ctx, s.prefix+schemas.GroupPostgres)
 	if err != nil {
 		return false, fmt.Errorf("fetch offsets of group %s: %w", schemas.GroupPostgres, err)
 	}

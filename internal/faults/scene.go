@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -28,7 +29,9 @@ type scene struct {
 	bed  *testbed.Bed
 	out  io.Writer
 
-	place  place // where broker, registry and database are
+	place  place    // where broker, registry and database are
+	where  []string // arguments by which commands find them
+	prefix string   // of topics, groups and slots
 	data   string
 	upArgs []string // more arguments of `up`
 	roles  []string // what `up` leaves to processes of their own
@@ -54,8 +57,13 @@ type place struct {
 	postgres string // superuser URL
 }
 
-// loadTopics are fed by the load. ledger.control gets what the API writes.
-func loadTopics() []string { return []string{schemas.TopicAudit, schemas.TopicDomain} }
+// topics are fed by the load. ledger.control gets what the API writes.
+func (s *scene) topics() []string {
+	return []string{s.prefix + schemas.TopicAudit, s.prefix + schemas.TopicDomain}
+}
+
+// alone says whether a role runs in processes that the case starts.
+func (s *scene) alone(role string) bool { return slices.Contains(s.roles, role) }
 
 // rate is the load in events a second: enough that every transaction and every batch
 // holds something, and little enough for two cores shared with others.
@@ -89,7 +97,11 @@ func (s *scene) note(format string, args ...any) {
 // open starts an installation, without the given roles in `up`, and the watch on it.
 func (s *scene) open(ctx context.Context, without ...string) error {
 	s.roles = without
-	if err := s.startPlace(ctx); err != nil {
+	start := s.startPlace
+	if len(s.o.Kafka) > 0 {
+		start = s.startGiven
+	}
+	if err := start(ctx); err != nil {
 		return err
 	}
 	return s.observe(ctx)
@@ -101,6 +113,7 @@ func (s *scene) startPlace(ctx context.Context) error {
 	if s.data, err = s.bed.MakeDir("data"); err != nil {
 		return err
 	}
+	s.where = []string{"--data", s.data}
 	if err := s.startUp(ctx); err != nil {
 		return err
 	}
@@ -132,9 +145,9 @@ func (s *scene) startUp(ctx context.Context) error {
 func (s *scene) observe(ctx context.Context) error {
 	s.load = &load{run: s.rnd.Uint32()}
 	opts := []kgo.Opt{kgo.SeedBrokers(s.place.kafka...), kgo.ClientID("faults")}
-	s.coll = &collector{kafka: opts, postgres: s.place.postgres, rejects: schemas.TopicRejects}
+	s.coll = &collector{kafka: opts, postgres: s.place.postgres, rejects: s.prefix + schemas.TopicRejects}
 	for _, src := range schemas.DefaultSources() {
-		s.coll.sources = append(s.coll.sources, src.Name)
+		s.coll.sources = append(s.coll.sources, s.prefix+src.Name)
 	}
 	var err error
 	if s.load.avro, err = register(ctx, s.place.registry); err != nil {
@@ -149,14 +162,14 @@ func (s *scene) observe(ctx context.Context) error {
 
 // role starts a role in a process of its own.
 func (s *scene) role(role, slot string) (*testbed.Proc, error) {
-	return s.bed.Start(role+"-"+slot, s.o.Binary, "run", role, "--data", s.data, "--slot", slot)
+	return s.bed.Start(role+"-"+slot, s.o.Binary, append([]string{"run", role, "--slot", slot}, s.where...)...)
 }
 
 // startLoad feeds events until the load is stopped.
 func (s *scene) startLoad(ctx context.Context) {
 	lctx, stop := context.WithCancel(ctx)
 	s.stopFeeds = stop
-	s.feeding.Go(func() { s.feed.run(lctx, rate, loadTopics()...) })
+	s.feeding.Go(func() { s.feed.run(lctx, rate, s.topics()...) })
 	if s.api != nil {
 		s.feeding.Go(func() { s.api.post(lctx) })
 		s.feeding.Go(func() { s.api.read(lctx) })
@@ -177,7 +190,7 @@ func (s *scene) flowing(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 45*time.Second)
 	defer cancel()
 	s.watch.begin()
-	_, err := s.watch.recovered(ctx, loadTopics())
+	_, err := s.watch.recovered(ctx, s.topics())
 	return err
 }
 
@@ -186,7 +199,7 @@ func (s *scene) flowing(ctx context.Context) error {
 func (s *scene) back(ctx context.Context, within time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	r, err := s.watch.recovered(ctx, loadTopics())
+	r, err := s.watch.recovered(ctx, s.topics())
 	if err != nil {
 		return err
 	}
@@ -237,7 +250,7 @@ func (s *scene) settle(ctx context.Context) error {
 func (s *scene) verify(ctx context.Context, v *Verdict) error {
 	ctx, cancel := context.WithTimeout(ctx, 60*time.Second)
 	defer cancel()
-	r, err := s.bed.Run(ctx, s.o.Binary, "verify", "--data", s.data, "--json")
+	r, err := s.bed.Run(ctx, s.o.Binary, append([]string{"verify", "--json"}, s.where...)...)
 	if err != nil {
 		return err
 	}

@@ -50,7 +50,7 @@ func TestLoadIsValid(t *testing.T) {
 	c := schemas.NewCodec(resolver{7: schemas.AuditSchema()})
 	avro := 0
 	for range 8 {
-		for _, topic := range loadTopics() {
+		for _, topic := range (&scene{}).topics() {
 			r := l.record(topic, -1, actionLoad)
 			if r.Value[0] == 0 {
 				avro++

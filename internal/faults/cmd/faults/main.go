@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
+	"strings"
 	"syscall"
 	"time"
 
@@ -32,6 +33,7 @@ func run(ctx context.Context, args []string) error {
 	seed := fs.Uint64("seed", 0, "repeats the random choices of a run; 0 = by the clock")
 	only := fs.String("run", "", "regular expression of the `cases` to run; empty = all")
 	binary := fs.String("binary", "", "the sealstream `binary` to break; empty = built from this repository")
+	kafka := fs.String("kafka", "", "host:port,... of `brokers` to use in place of embedded ones; cases that break those are left out")
 	keep := fs.Bool("keep", false, "keep the logs of every case, not only of those that fail")
 	list := fs.Bool("list", false, "print the cases and run none")
 	if err := fs.Parse(args); err != nil {
@@ -44,6 +46,9 @@ func run(ctx context.Context, args []string) error {
 		return nil
 	}
 	o := faults.Options{Binary: *binary, Long: *long, Seed: *seed, Keep: *keep, Out: os.Stdout}
+	if *kafka != "" {
+		o.Kafka = strings.Split(*kafka, ",")
+	}
 	if o.Seed == 0 {
 		o.Seed = uint64(time.Now().Unix())
 	}
