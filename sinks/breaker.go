@@ -55,38 +55,44 @@ type part struct {
 	until atomic.Int64 // when an open part becomes half-open, Unix nanoseconds
 }
 
-func newBreaker(o DeliverOptions, moved func(breakerName, BreakerState)) *breaker {
+func newBreaker(o DeliverOptions, moved func(name breakerName, from, to BreakerState)) *breaker {
 	b := &breaker{}
 	b.fault.open(gobreaker.Settings{
 		Timeout:      o.BreakerOpen,
 		ReadyToTrip:  func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= uint32(o.BreakerFailures) },
 		IsSuccessful: answered,
 		IsExcluded:   func(err error) bool { return isConfig(err) || errors.Is(err, context.Canceled) },
-	}, func(to BreakerState) { moved(breakerFault, to) })
+	}, func(from, to BreakerState) { moved(breakerFault, from, to) })
 	b.config.open(gobreaker.Settings{
 		Timeout:      o.ConfigOpen,
 		ReadyToTrip:  func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= 1 },
 		IsSuccessful: answered,
 		// A destination that is down says nothing about how it is set up.
 		IsExcluded: func(err error) bool { return !answered(err) && !isConfig(err) },
-	}, func(to BreakerState) { moved(breakerConfig, to) })
+	}, func(from, to BreakerState) { moved(breakerConfig, from, to) })
 	return b
 }
 
-func (p *part) open(st gobreaker.Settings, moved func(BreakerState)) {
-	st.OnStateChange = func(_ string, _, to gobreaker.State) {
-		s := BreakerClosed
-		switch to {
-		case gobreaker.StateHalfOpen:
-			s = BreakerHalfOpen
-		case gobreaker.StateOpen:
-			s = BreakerOpen
+func (p *part) open(st gobreaker.Settings, moved func(from, to BreakerState)) {
+	st.OnStateChange = func(_ string, from, to gobreaker.State) {
+		if to == gobreaker.StateOpen {
 			p.until.Store(time.Now().Add(st.Timeout).UnixNano())
 		}
-		p.now.Store(int32(s))
-		moved(s)
+		p.now.Store(int32(stateOf(to)))
+		moved(stateOf(from), stateOf(to))
 	}
 	p.cb = gobreaker.NewTwoStepCircuitBreaker[struct{}](st)
+}
+
+func stateOf(s gobreaker.State) BreakerState {
+	switch s {
+	case gobreaker.StateClosed:
+		return BreakerClosed
+	case gobreaker.StateHalfOpen:
+		return BreakerHalfOpen
+	default:
+		return BreakerOpen
+	}
 }
 
 func isConfig(err error) bool {

@@ -276,8 +276,9 @@ func (d *Deliverer) failed(ctx context.Context, err error, attempt int) {
 	}
 }
 
-// breakerMoved reports a change of the breaker's state.
-func (d *Deliverer) breakerMoved(name breakerName, to BreakerState) {
+// breakerMoved reports a change of the breaker's state. A probe that failed opens it
+// again, which is no news.
+func (d *Deliverer) breakerMoved(name breakerName, from, to BreakerState) {
 	alarm := AlarmDown
 	if name == breakerConfig {
 		alarm = AlarmConfig
@@ -286,8 +287,8 @@ func (d *Deliverer) breakerMoved(name breakerName, to BreakerState) {
 	case to == BreakerClosed:
 		d.opts.Alarm(alarm, "")
 		d.log.Info("sink answers again", "breaker", string(name))
-	case to == BreakerOpen && name == breakerFault:
-		d.opts.Alarm(alarm, "destination does not answer: its partitions wait, nothing is lost")
+	case from == BreakerClosed && name == breakerFault:
+		d.opts.Alarm(alarm, "the destination does not answer: its partitions wait, nothing is lost")
 		d.log.Warn("breaker opened", "breaker", string(name))
 	}
 }

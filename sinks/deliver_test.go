@@ -185,6 +185,9 @@ func TestDeliverNeverGivesUp(t *testing.T) {
 		if probes < 24*3600/6 || probes > 24*3600/5 {
 			t.Errorf("%d probes in a day, want one about every 5 s", probes)
 		}
+		if n := strings.Count(b.log.String(), "\n"); n > 3 {
+			t.Errorf("a day without an answer took %d log lines", n)
+		}
 		b.sink.Down(nil)
 		if err := <-done; err != nil {
 			t.Fatal(err)

@@ -13,6 +13,9 @@
 //   - [Migrate] makes all of that. Tables belong to sealstream_owner, who also drops
 //     partitions whose time is over.
 //
+// An owner that stands still in the middle of a transaction (SIGSTOP, a dead machine)
+// holds its partitions' rows locked; the next owner ends such sessions after a while.
+//
 // It knows no Kafka and does not retry: sinks.Deliverer does. It trusts nobody's
 // claim that a row is right: an owner or superuser can change anything, and verify
 // will say so, because every column of a row is a pure function of the sealed record,

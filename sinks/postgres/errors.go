@@ -17,6 +17,7 @@ const (
 	codeCheckViolation  = "23514"
 	codeProgramLimit    = "54000"
 	codeRaised          = "P0001" // RAISE EXCEPTION, as triggers that people add do it
+	codeLockTimeout     = "55P03"
 	codeQueryCanceled   = "57014"
 )
 
@@ -24,6 +25,9 @@ const (
 // dropped it. It comes as a check violation without a constraint and is no fault of
 // the row.
 var errNoPartition = errors.New("no partition of public.events for the row's month")
+
+// errLocked means that another transaction holds what a write needs.
+var errLocked = errors.New("another transaction holds a lock for too long")
 
 // classify turns an error of PostgreSQL into one of the outcomes of sinks.Sink. It
 // goes by SQLSTATE, never by text; what it does not know is tried again.
@@ -54,6 +58,9 @@ func classify(err error) error {
 		return &sinks.Rejected{Code: code, Reason: sinks.ReasonConflict, Detail: names(pg), Err: err}
 	case strings.HasPrefix(code, "22"), strings.HasPrefix(code, "23"), code == codeProgramLimit, code == codeRaised:
 		return &sinks.Rejected{Code: code, Reason: refusal(code), Detail: names(pg), Err: err}
+	}
+	if code == codeLockTimeout {
+		return &sinks.Unavailable{Class: "concurrency", Err: errLocked}
 	}
 	brief := fmt.Errorf("SQLSTATE %s: %s", code, pg.Message)
 	switch code[:min(2, len(code))] {

@@ -3,9 +3,11 @@ package postgres_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -284,5 +286,46 @@ func TestCredentialsRevoked(t *testing.T) {
 	}
 	if err := complete(d.rows(), 11); err != nil || len(rejects.Kept()) > 0 {
 		t.Errorf("%v, %d set aside", err, len(rejects.Kept()))
+	}
+}
+
+// Another owner stands still in the middle of its transaction, as SIGSTOP does it: the
+// new owner does not wait for it for ever.
+func TestStalledOwner(t *testing.T) {
+	d := newDatabase(t)
+	s := d.sink(func(o *postgres.Options) { o.LockTimeout = 100 * time.Millisecond })
+	src, rejects := sinktest.NewSource(t, sinktest.Topic, 0), &sinktest.Rejects{}
+	write(t, s, src.Batch([]sinks.Record{src.First()}))
+	next := src.Batch(src.Events(5))
+	for _, application := range []string{"sealstream sink", "psql"} {
+		owner := connect(t, d.url(postgres.RoleWriter)+"&application_name="+url.PathEscape(application))
+		tx, err := owner.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tx.Exec(t.Context(), "UPDATE sink_offsets SET next_offset = next_offset + 1000"); err != nil {
+			t.Fatal(err)
+		}
+		if application == "psql" { // not a sink's session: it is left alone
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			if err := quick(s, rejects, nil).Deliver(ctx, []sinks.Batch{next}); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("deliver behind somebody else's lock: %v, want it to wait", err)
+			}
+			cancel()
+			if err := tx.Rollback(t.Context()); err != nil {
+				t.Errorf("a session that is no sink's was ended: %v", err)
+			}
+			continue
+		}
+		if err := quick(s, rejects, nil).Deliver(t.Context(), []sinks.Batch{next}); err != nil {
+			t.Fatal(err)
+		}
+		if err := tx.Commit(t.Context()); err == nil {
+			t.Error("the stalled owner could commit")
+		}
+		next = src.Batch(src.Events(5))
+	}
+	if err := complete(d.rows(), 6); err != nil {
+		t.Error(err)
 	}
 }

@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -25,10 +27,16 @@ type Options struct {
 	Codec   *schemas.Codec // decodes event values
 	Tenants Tenants
 	Conns   int // connections at most; 0 = 4. Two writes at a time use a machine of two cores fully
-	Log     *slog.Logger
+	// LockTimeout is how long a write waits for another owner's transaction before it
+	// asks the server to end one that has stalled for as long; 0 = 15 s.
+	LockTimeout time.Duration
+	Log         *slog.Logger
 }
 
-const defaultSink = "postgres"
+const (
+	defaultSink     = "postgres"
+	sinkApplication = "sealstream sink" // application_name of every sink's sessions
+)
 
 // Sink writes sealed records to PostgreSQL. It implements sinks.Sink.
 type Sink struct {
@@ -36,6 +44,7 @@ type Sink struct {
 	codec   *schemas.Codec
 	tenants Tenants
 	pool    *pgxpool.Pool
+	lock    time.Duration
 	log     *slog.Logger
 	copySQL string
 
@@ -57,14 +66,18 @@ func New(ctx context.Context, o Options) (*Sink, error) {
 	if o.Conns > 0 {
 		cfg.MaxConns = int32(o.Conns)
 	}
-	prepare(cfg.ConnConfig, "sealstream sink")
+	if o.LockTimeout <= 0 {
+		o.LockTimeout = 15 * time.Second
+	}
+	prepare(cfg.ConnConfig, sinkApplication)
+	cfg.ConnConfig.RuntimeParams["lock_timeout"] = strconv.FormatInt(o.LockTimeout.Milliseconds(), 10)
 	cfg.AfterConnect = letGo
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("postgres sink: %w", badURL(err))
 	}
 	s := &Sink{
-		name: o.Sink, codec: o.Codec, tenants: o.Tenants, pool: pool, log: o.Log,
+		name: o.Sink, codec: o.Codec, tenants: o.Tenants, pool: pool, lock: o.LockTimeout, log: o.Log,
 		copySQL: "COPY public.events (" + strings.Join(columnNames(), ", ") + ") FROM STDIN (FORMAT BINARY)",
 		months:  map[month]bool{}, seen: map[sinks.Partition]bool{},
 	}
@@ -147,8 +160,11 @@ func (s *Sink) Write(ctx context.Context, batches []sinks.Batch) error {
 		return classify(err)
 	}
 	err = classify(s.commit(ctx, batches, enc.buf, n))
-	if errors.Is(err, errNoPartition) {
+	switch {
+	case errors.Is(err, errNoPartition):
 		s.forgetMonths()
+	case errors.Is(err, errLocked):
+		s.endStalled(ctx)
 	}
 	if rej := (*sinks.Rejected)(nil); n == 1 && errors.As(err, &rej) && rej.Reason == sinks.ReasonConflict {
 		return s.settle(ctx, batches, rej)
@@ -271,6 +287,23 @@ func (s *Sink) move(ctx context.Context, tx pgx.Tx, batches []sinks.Batch) error
 		return sinks.ErrMoved
 	}
 	return nil
+}
+
+// endStalled ends sessions of sinks that keep a transaction open and wait for their
+// client, which has been silent for longer than a write waits for a lock: a process that
+// is stopped, or a machine that is gone without closing its connections. Nothing else
+// would free the partitions it holds. A client that lives loses a write that it makes again.
+func (s *Sink) endStalled(ctx context.Context) {
+	var n int
+	err := s.pool.QueryRow(ctx, `SELECT count(*) FILTER (WHERE pg_terminate_backend(a.pid)) FROM pg_stat_activity a
+		WHERE a.datname = current_database() AND a.usename = current_user AND a.application_name = $1 AND a.pid <> pg_backend_pid()
+		AND a.wait_event_type = 'Client' AND a.xact_start < now() - $2::interval`, sinkApplication, s.lock).Scan(&n)
+	switch {
+	case err != nil:
+		s.log.WarnContext(ctx, "look for stalled sessions", "err", classify(err))
+	case n > 0:
+		s.log.WarnContext(ctx, "ended sessions of another owner that had stalled in a transaction", "sessions", n)
+	}
 }
 
 // addMonths makes sure that the table has a partition for each record. That is a
