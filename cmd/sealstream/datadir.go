@@ -11,15 +11,19 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
-
-	"github.com/sealstream/sealstream/internal/secrets"
 )
 
 // lockData takes the data directory for this process. The kernel drops the lock with
 // the process, so nothing is left to clean up after kill -9.
 func lockData(dir string) (unlock func(), err error) {
-	if err := secrets.MakeDir(dir); err != nil {
-		return nil, err
+	mode := fs.FileMode(0o700)
+	if os.Geteuid() == 0 {
+		// PostgreSQL does not run as root, and its own user has to pass through. What is in
+		// here has modes of its own.
+		mode = 0o711
+	}
+	if err := os.MkdirAll(dir, mode); err != nil {
+		return nil, fmt.Errorf("make data directory %s: %w", dir, plainError(err))
 	}
 	path := filepath.Join(dir, lockFile)
 	l := flock.New(path, flock.SetPermissions(0o600))

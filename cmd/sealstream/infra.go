@@ -118,8 +118,11 @@ func (in *infra) announceSchemas(prefix string, p *producers.Producer) {
 func (in *infra) startPostgres(ctx context.Context, cfg *Config) error {
 	if f := cfg.Embedded.PostgresURLFile; f != "" {
 		u, err := secrets.ReadText(f)
+		if err != nil {
+			return fmt.Errorf("embedded.postgres_url_file: %w", err)
+		}
 		in.superURL = u.Reveal()
-		return err
+		return nil
 	}
 	cache := ""
 	if cfg.Embedded.PostgresDownload {
