@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"sync"
 	"time"
 
@@ -68,6 +69,8 @@ func (t *txn) fold(fs kgo.Fetches) error {
 		sem <- struct{}{}
 		go func() {
 			defer func() { <-sem; wg.Done() }()
+			last := fp.Records[len(fp.Records)-1].Offset
+			t.s.r.Metrics.lag.WithLabelValues(fp.Topic, strconv.Itoa(int(fp.Partition))).Set(float64(max(0, fp.HighWatermark-last-1)))
 			if err := t.foldPart(p, fp.Records); err != nil {
 				mu.Lock()
 				errs = append(errs, err)
