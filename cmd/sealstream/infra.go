@@ -21,6 +21,7 @@ import (
 	"github.com/sealstream/sealstream/internal/secrets"
 	"github.com/sealstream/sealstream/producers"
 	"github.com/sealstream/sealstream/schemas"
+	"github.com/sealstream/sealstream/sinks"
 	"github.com/sealstream/sealstream/sinks/postgres"
 )
 
@@ -155,7 +156,7 @@ func (in *infra) migrate(ctx context.Context) error {
 		}
 		passwords[role] = hex.EncodeToString(key.Bytes())
 	}
-	if err := postgres.Migrate(ctx, postgres.MigrateOptions{URL: in.superURL, Passwords: passwords, Log: in.log}); err != nil {
+	if err := in.awaitMigrate(ctx, postgres.MigrateOptions{URL: in.superURL, Passwords: passwords, Log: in.log}); err != nil {
 		return err
 	}
 	for role, file := range files {
@@ -169,6 +170,29 @@ func (in *infra) migrate(ctx context.Context) error {
 		}
 	}
 	return secrets.Replace(filepath.Join(in.dir, filepath.FromSlash(ownerFile)), []byte(in.superURL+"\n"))
+}
+
+// awaitMigrate waits for a database that is not there yet, as roles of their own do: a
+// machine may start `up` before the server it was given. What waiting cannot mend, a
+// wrong password above all, ends it.
+func (in *infra) awaitMigrate(ctx context.Context, o postgres.MigrateOptions) error {
+	for first := true; ; first = false {
+		err := postgres.Migrate(ctx, o)
+		var away *sinks.Unavailable
+		if !errors.As(err, &away) {
+			return err
+		}
+		if first {
+			in.log.WarnContext(ctx, "database does not answer yet, waiting for it", "err", err)
+		}
+		t := time.NewTimer(time.Second)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return ctx.Err()
+		case <-t.C:
+		}
+	}
 }
 
 // stop is close within a deadline: when it is over, PostgreSQL is stopped at once, and

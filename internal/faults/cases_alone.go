@@ -2,6 +2,7 @@ package faults
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -115,12 +116,6 @@ func (s *scene) waits(ctx context.Context, p *testbed.Proc, text string) error {
 	if err := pass(ctx, 500*time.Millisecond); err != nil {
 		return err
 	}
-	for l := range strings.Lines(p.Log()) {
-		if strings.Contains(l, text) {
-			s.note("%s: %s", p.Name, strings.TrimSpace(l))
-			break
-		}
-	}
 	s.struck()
 	return alive(p)
 }
@@ -140,6 +135,16 @@ func (s *scene) behindDoors() (*missing, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the writer's URL: %w", err)
 	}
+	var state struct {
+		Name string `json:"name"`
+	}
+	raw, err := os.ReadFile(s.data + "/state.json")
+	if err == nil {
+		err = json.Unmarshal(raw, &state)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the name of the log: %w", err)
+	}
 	u, err := url.Parse(strings.TrimSpace(string(writer)))
 	if err != nil {
 		return nil, errors.New("the writer's URL is none")
@@ -150,7 +155,7 @@ func (s *scene) behindDoors() (*missing, error) {
 		"version: 1",
 		"kafka:", "  brokers: [" + quoted(m.kafka.addr()) + "]",
 		"registry:", "  url: http://" + m.registry.addr(),
-		"seal:", "  slot: a", "  salt_dir: " + s.data + "/salt",
+		"seal:", "  slot: a", "  name: " + quoted(state.Name), "  salt_dir: " + s.data + "/salt",
 		"sink_postgres:", "  slot: a", "  writer_url_file: " + urlFile, "",
 	}, "\n")
 	return m, errors.Join(os.WriteFile(urlFile, []byte(u.String()+"\n"), 0o600), os.WriteFile(m.config, []byte(text), 0o600))
@@ -192,5 +197,29 @@ func (s *scene) upWaits(ctx context.Context) error {
 	if err := up.AwaitReady(rctx); err != nil {
 		return err
 	}
-	return up.Kill()
+	if err := up.Kill(); err != nil {
+		return err
+	}
+	return s.wrongPassword(ctx, v)
+}
+
+// wrongPassword gives `up` a password that no waiting will mend: it must say so and end.
+func (s *scene) wrongPassword(ctx context.Context, v *server) error {
+	u, err := url.Parse(v.pg.URL(""))
+	if err != nil {
+		return errors.New("the superuser URL is none")
+	}
+	const wrong = "not-the-password"
+	u.User = url.UserPassword(u.User.Username(), wrong)
+	if err := os.WriteFile(v.urlFile(), []byte(u.String()+"\n"), 0o600); err != nil {
+		return err
+	}
+	p, err := s.refusedStart(ctx, testbed.UpOptions{Data: s.bed.Path("refused"), Args: s.upArgs}, "password")
+	if err != nil {
+		return fmt.Errorf("a wrong password: %w", err)
+	}
+	if strings.Contains(p.Log(), wrong) {
+		return errors.New("a password stands in the log")
+	}
+	return nil
 }

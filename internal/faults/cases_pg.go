@@ -92,11 +92,10 @@ func (s *scene) ownServer(ctx context.Context, dir string) (*server, error) {
 		return nil, err
 	}
 	s.bed.AtClose(func() error { return v.pg.Quit() })
-	urlFile := s.bed.Path("postgres.url")
-	if err := os.WriteFile(urlFile, []byte(v.pg.URL("")+"\n"), 0o600); err != nil {
+	if err := os.WriteFile(v.urlFile(), []byte(v.pg.URL("")+"\n"), 0o600); err != nil {
 		return nil, err
 	}
-	return v, s.configure("embedded:", "  postgres_url_file: "+urlFile)
+	return v, s.configure("embedded:", "  postgres_url_file: "+v.urlFile())
 }
 
 // configure writes a configuration file for `up`.
@@ -118,6 +117,9 @@ func (v *server) start(ctx context.Context) error {
 	v.pg, err = embedded.StartPostgres(ctx, embedded.PostgresOptions{Dir: v.dir, Log: slog.New(slog.NewTextHandler(log, nil))})
 	return err
 }
+
+// urlFile is where `up` finds the server's URL.
+func (v *server) urlFile() string { return v.s.bed.Path("postgres.url") }
 
 // log is what the server itself has printed.
 func (v *server) log() string {
