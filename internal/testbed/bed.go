@@ -3,6 +3,7 @@ package testbed
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -73,7 +74,32 @@ func (b *Bed) Close(keep bool) error {
 		errs = append(errs, closers[i]())
 	}
 	if !keep {
-		errs = append(errs, os.RemoveAll(b.dir))
+		errs = append(errs, b.removeFar(), os.RemoveAll(b.dir))
+	}
+	return errors.Join(errs...)
+}
+
+// removeFar removes the databases that servers of this bed had to keep elsewhere,
+// because their user cannot reach the bed.
+func (b *Bed) removeFar() error {
+	states, err := filepath.Glob(b.Path("*", "postgres", "postgres.json"))
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, path := range states {
+		var state struct {
+			Data string `json:"data"`
+		}
+		raw, err := os.ReadFile(path)
+		if err == nil {
+			err = json.Unmarshal(raw, &state)
+		}
+		errs = append(errs, err)
+		far := filepath.IsAbs(state.Data) && !strings.HasPrefix(state.Data, b.dir)
+		if far && strings.HasPrefix(filepath.Base(state.Data), "pg-") {
+			errs = append(errs, os.RemoveAll(state.Data))
+		}
 	}
 	return errors.Join(errs...)
 }

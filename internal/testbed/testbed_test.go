@@ -143,6 +143,29 @@ func TestCloseEndsEverything(t *testing.T) {
 	}
 }
 
+// A database that lies outside the bed goes with it; nothing else outside does.
+func TestCloseRemovesFarDatabases(t *testing.T) {
+	b, err := New(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	outside := t.TempDir()
+	for _, name := range []string{"pg-0123", "other"} {
+		dir := b.Path(name, "postgres")
+		far := outside + "/" + name
+		state := fmt.Sprintf(`{"version": 1, "data": %q}`, far)
+		if err := errors.Join(os.MkdirAll(dir, 0o700), os.Mkdir(far, 0o700), os.WriteFile(dir+"/postgres.json", []byte(state), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := b.Close(false); err != nil {
+		t.Fatal(err)
+	}
+	if exists(outside+"/pg-0123") || !exists(outside+"/other") {
+		t.Error("not exactly the database of the bed is gone")
+	}
+}
+
 func TestRunReturnsTheExitCode(t *testing.T) {
 	b, ctx := newBed(t), bounded(t)
 	r, err := b.Run(ctx, "sh", "-c", "echo out; echo err >&2; exit 2")
