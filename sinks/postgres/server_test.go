@@ -25,7 +25,8 @@ var server *testServer
 
 type testServer struct {
 	*embedded.Postgres
-	made atomic.Int32
+	made     atomic.Int32
+	template *database // migrated, and copied for each test
 }
 
 func TestMain(m *testing.M) {
@@ -102,19 +103,28 @@ func password(role string) string { return "password of " + role }
 // emptyDatabase makes a database without anything of ours in it.
 func emptyDatabase(t testing.TB) *database {
 	t.Helper()
+	return createDatabase(t, "template1")
+}
+
+func createDatabase(t testing.TB, template string) *database {
+	t.Helper()
 	d := &database{t: t, name: fmt.Sprintf("test_%d", server.made.Add(1))}
 	admin := connect(t, server.URL("postgres"))
-	if _, err := admin.Exec(t.Context(), "CREATE DATABASE "+d.name); err != nil {
+	if _, err := admin.Exec(t.Context(), "CREATE DATABASE "+d.name+" TEMPLATE "+template); err != nil {
 		t.Fatal(err)
 	}
 	return d
 }
 
+// newDatabase makes a database as Migrate leaves it.
 func newDatabase(t testing.TB) *database {
 	t.Helper()
-	d := emptyDatabase(t)
-	d.migrate()
-	return d
+	if server.template == nil {
+		d := emptyDatabase(t)
+		d.migrate()
+		server.template = d
+	}
+	return createDatabase(t, server.template.name)
 }
 
 func (d *database) migrate() {
