@@ -166,7 +166,9 @@ func (v *Verifier) placeStranger(s *Sealed, m *marker, id ID) place {
 	genesis := st.Kind == KindGenesis
 	if v.fresh() {
 		t := v.follow(id, st, m)
-		t.partition = uint32(v.opts.Partition)
+		if !t.fixed {
+			t.partition = uint32(v.opts.Partition)
+		}
 		v.begin(t, st, m)
 		return v.placeIn(t, st)
 	}
@@ -190,7 +192,6 @@ func (v *Verifier) placeStranger(s *Sealed, m *marker, id ID) place {
 	t := v.follow(id, st, m)
 	t.state.Extra = true
 	if !genesis {
-		t.tips[0].live = false
 		t.miss(st.Seq)
 	}
 	p := v.placeIn(t, st)
@@ -253,18 +254,11 @@ func (v *Verifier) begin(t *track, st *Statement, m *marker) {
 	switch {
 	case v.opts.Partial:
 		t.end = st.Seq
-		t.tips[0].live = st.Seq == 0
 	case st.Kind != KindGenesis || !m.genuine:
 	case v.orphans == 0 && m.body.Previous != nil:
 		p := m.body.Previous
 		before := &track{state: LedgerState{ID: p.Ledger}}
 		v.find(Gap, before, 0, v.at, fmt.Sprintf("%d records missing: the whole ledger that the first genesis here follows, and its close", p.Size+1))
-	}
-	if st.Kind == KindGenesis {
-		t.unreadable = 0 // what stood before it is no record of this ledger
-		if m.genuine {
-			t.fix(m)
-		}
 	}
 }
 

@@ -176,6 +176,21 @@ func TestVerifierDetails(t *testing.T) {
 	}
 }
 
+// TestVerifierCountsAroundUnreadable: an unreadable record is not counted as missing.
+func TestVerifierCountsAroundUnreadable(t *testing.T) {
+	f := fixtures(t)["salted=true,eventids=false"]
+	records := slices.Delete(f.clone(), 6, 8)
+	records[5].Headers = nil
+	findings, _ := verify(f.options(), records)
+	if len(findings) != 2 || findings[1].Verdict != Gap || findings[1].Detail != "2 records missing: seq 6 to 7" {
+		t.Errorf("findings %+v", findings)
+	}
+	records = slices.Insert(slices.Delete(f.clone(), 1, 2), 0, Record{})
+	f.check(t, "one unreadable before the genesis, one missing behind it", f.options(), records, "ALTERED ?0", "GAP A1")
+	records = slices.Insert(f.clone()[3:], 0, Record{}, Record{})
+	f.check(t, "two unreadable for three", f.options(), records, "ALTERED ?0", "ALTERED ?1", "GAP A2")
+}
+
 // TestVerifierFinishTwice says nothing twice.
 func TestVerifierFinishTwice(t *testing.T) {
 	f := fixtures(t)["salted=true,eventids=false"]

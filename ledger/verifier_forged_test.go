@@ -61,12 +61,19 @@ func TestVerifierFindsForeignRecords(t *testing.T) {
 			f.check(t, "a run cut short "+what, f.options(), slices.Insert(f.clone(), at, event, third), "EXTRA ?1")
 			f.check(t, "another partition "+what, f.options(), slices.Insert(f.clone(), at, otherPartition, otherEvent), "EXTRA ?0")
 		}
+		v := f.check(t, "genesis in A", f.options(), slices.Insert(f.clone(), 5, genesis, event), "EXTRA ?0")
+		if states := v.Ledgers(); len(states) != 3 || states[0].Extra || !states[1].Extra || states[1].Size != 2 || states[2].Extra {
+			t.Errorf("states %+v", states)
+		}
+		bad := cloneRecord(genesis)
+		bad.Headers[0].Value[len("sealstream/genesis/v1\nname ")] ^= 1
+		f.check(t, "altered genesis in B", f.options(), slices.Insert(f.clone(), 20, bad), "EXTRA ?0")
 		// At the start there is nothing to tell the stranger by, unless the caller says
 		// what to expect: the genuine genesis is then the second.
 		o := f.options()
 		f.check(t, "genesis at 0", o, slices.Insert(f.clone(), 0, genesis), "EXTRA A0")
 		o.Source = &f.a
-		v := f.check(t, "genesis at 0, name known", o, slices.Insert(f.clone(), 0, genesis, event), "EXTRA ?0")
+		v = f.check(t, "genesis at 0, name known", o, slices.Insert(f.clone(), 0, genesis, event), "EXTRA ?0")
 		if states := v.Ledgers(); len(states) != 3 || !states[0].Extra || states[1].Extra || states[2].Extra {
 			t.Errorf("states %+v", states)
 		}
@@ -74,6 +81,9 @@ func TestVerifierFindsForeignRecords(t *testing.T) {
 		other := f.options()
 		other.Partition++
 		f.check(t, "another partition", other, f.records, "EXTRA A0", "EXTRA B0")
+		if findings, _ := verify(other, f.records); findings[0].Detail != "the genesis of another log: partition is not what this partition must have" {
+			t.Errorf("another partition: %v", findings)
+		}
 		f.check(t, "another source", o, f.records, "EXTRA A0", "EXTRA B0")
 	})
 }
