@@ -44,24 +44,19 @@ type describer struct {
 
 // describe checks one JSON event of a stream. The error is for the sender.
 func (d *describer) describe(stream, tenant string, value []byte) (facts, error) {
+	var o schemas.Outline
+	check := d.codec.CheckAudit
 	if stream == streamDomain {
-		e, err := d.codec.Domain(context.Background(), value)
-		if err == nil {
-			err = schemas.ValidateDomain(e, d.now())
-		}
-		if err != nil {
-			return facts{}, forSender(err)
-		}
-		return facts{e.Event.ID, deref(e.Event.Action), d.keyer.Domain(e.Aggregate.ID), e.Timestamp}, nil
+		check = d.codec.CheckDomain
 	}
-	e, err := d.codec.Audit(context.Background(), value)
-	if err == nil {
-		err = schemas.ValidateAudit(e, d.now())
-	}
-	if err != nil {
+	if err := check(context.Background(), value, d.now(), &o); err != nil {
 		return facts{}, forSender(err)
 	}
-	return facts{e.Event.ID, deref(e.Event.Action), d.keyer.Audit(tenant, actor(e)), e.Timestamp}, nil
+	key := d.keyer.Audit(tenant, o.Actor)
+	if stream == streamDomain {
+		key = d.keyer.Domain(o.Aggregate)
+	}
+	return facts{o.ID, o.Action, key, o.Time}, nil
 }
 
 // actor is who acted, by the best name there is.
