@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"os/exec"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -175,6 +177,7 @@ func TestKilledBrokerKeepsTransactionsWhole(t *testing.T) {
 					}
 				}
 				cl.Close()
+				killStarts(t, dir, rnd)
 				c = startChild(t, dir)
 				checkTxns(t, c.Addrs, known, k)
 			}
@@ -189,6 +192,27 @@ func TestKilledBrokerKeepsTransactionsWhole(t *testing.T) {
 			checkTxns(t, c.Addrs, known, kills)
 			t.Logf("%d records committed, %d left open, %d kills", len(known.committed), len(known.open), kills)
 		})
+	}
+}
+
+// killStarts kills a few starts at some point, most of them within the repair.
+func killStarts(t *testing.T, dir string, rnd *rand.Rand) {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(rnd.IntN(60))*time.Millisecond)
+		cmd := exec.CommandContext(ctx, exe)
+		cmd.Env = append(os.Environ(), childEnv+"="+dir)
+		in, err := cmd.StdinPipe() // open, or the child would stop by itself
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = cmd.Run() // "signal: killed", or the context ended before the start
+		in.Close()
+		cancel()
 	}
 }
 

@@ -40,7 +40,8 @@ type PostgresOptions struct {
 	// user postgres, or nobody where there is none, and that user must be
 	// able to reach the data: every directory above it has to be passable
 	// for others. Where one is not (/root never is), the data goes to
-	// /var/lib/sealstream/<id>, Dir remembers it, and a log line says so.
+	// /var/lib/sealstream/<id>, Dir remembers it, and a log line says so; who
+	// removes Dir for good removes that directory too.
 	Dir string
 	// Port on 127.0.0.1; 0 picks a free one once and keeps it.
 	Port int

@@ -510,8 +510,9 @@ func TestRegistryAnnouncesBeforeItStores(t *testing.T) {
 	r, _, cl := openRegistry(t, t.TempDir())
 	var seen []Registration
 	fail := true
-	r.Announce(func(_ context.Context, reg Registration) error {
+	r.Announce(func(ctx context.Context, reg Registration) error {
 		seen = append(seen, reg)
+		_, _ = r.Schema(ctx, 1) // a reader does not wait for us
 		if fail {
 			return errors.New("no evidence, no registration")
 		}
@@ -528,6 +529,28 @@ func TestRegistryAnnouncesBeforeItStores(t *testing.T) {
 	mustCreate(t, cl, "s", schemaA)
 	if want := []Registration{{"s", 1, 1, schemaA}, {"s", 1, 1, schemaA}}; cmp.Diff(want, seen) != "" {
 		t.Fatalf("announced %v, want %v", seen, want)
+	}
+}
+
+// The product's own schemas are within the limits, and BACKWARD of themselves.
+func TestRegistryTakesTheProductsSchemas(t *testing.T) {
+	_, _, cl := openRegistry(t, t.TempDir())
+	files, err := filepath.Glob("../../schemas/*.avsc")
+	if err != nil || len(files) < 2 {
+		t.Fatalf("schemas: %v, %v", files, err)
+	}
+	for i, f := range files {
+		text, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ss := mustCreate(t, cl, filepath.Base(f), string(text)); ss.ID != i+1 {
+			t.Errorf("%s got id %d, want %d", f, ss.ID, i+1)
+		}
+		check, err := cl.CheckCompatibility(t.Context(), filepath.Base(f), -1, avroText(string(text)))
+		if err != nil || !check.Is {
+			t.Errorf("%s against itself: %+v, %v", f, check, err)
+		}
 	}
 }
 
