@@ -111,6 +111,9 @@ func New(opts Options, kopts ...kgo.Opt) (*Producer, error) {
 			return min(50*time.Millisecond<<min(tries, 4), 500*time.Millisecond)
 		}),
 		kgo.MetadataMinAge(250 * time.Millisecond),
+		// A broker that is killed while it greets a new connection is no reason to fail
+		// every record at once, although the client takes it for missing TLS.
+		kgo.AlwaysRetryEOF(),
 		kgo.WithHooks(&p.dial),
 	}, kopts...)
 	client, err := kgo.NewClient(all...)

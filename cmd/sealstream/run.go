@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -177,7 +178,8 @@ func startAPIRole(c *crew, cfg *Config, rt *runtime, reg *prometheus.Registry) e
 	if err != nil {
 		return err
 	}
-	part := apiPart{cfg: cfg.API, readerURL: reader.Reveal(), resolver: resolver, producer: p, keyer: keyer, metrics: reg}
+	part := apiPart{cfg: cfg.API, readerURL: reader.Reveal(), resolver: resolver, producer: p, keyer: keyer, metrics: reg,
+		listening: func(a net.Addr) { rt.log.Info("api listens", "address", a.String()) }}
 	if part.cfg.Listen == "" {
 		part.cfg.Listen = defaultListen
 	}

@@ -18,6 +18,9 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/sealstream/sealstream/internal/stream"
 )
 
 // running is an `up` in this process.
@@ -137,6 +140,31 @@ func (r *running) get(t *testing.T, role, path string) (int, string) {
 	return resp.StatusCode, string(body)
 }
 
+// post sends one event as the role ingest.
+func (r *running) post(t *testing.T, event string) (int, string) {
+	t.Helper()
+	token, err := os.ReadFile(r.info.Tokens["ingest"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.info.API+"/v1/events?stream=audit", strings.NewReader(event))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(body)
+}
+
 // verified waits until verify says that all is as it was sealed and stored, and
 // returns its report.
 func verified(t *testing.T, dir string) (rep struct {
@@ -167,9 +195,7 @@ func TestUp(t *testing.T) {
 		t.Errorf("ready file: %+v", u.info)
 	}
 	for _, want := range []string{u.info.API, u.info.Kafka[0], u.info.Registry, "ingest --data", "verify --data", "curl"} {
-		if !strings.Contains(u.log.String(), want) {
-			t.Errorf("the banner does not say %q", want)
-		}
+		until(t, "banner with "+want, 10*time.Second, func() bool { return strings.Contains(u.log.String(), want) })
 	}
 	if pw := passwordOf(t, u.info.Postgres); strings.Contains(u.log.String(), pw) {
 		t.Error("the banner or the log shows the database's password")
@@ -188,7 +214,11 @@ func TestUp(t *testing.T) {
 	sealstream(t, "config", "--data", dir).want(t, exitDone, u.info.Kafka[0], u.info.Registry)
 	sealstream(t, "order", "resume", "--data", dir, "--source", "audit.events", "--partition", "0", "--reason", "x").want(t, exitNotDone, "is not stopped")
 	before := verified(t, dir)
-	if before.Result != "ok" || before.Records < 50+20+60 || len(before.Findings) != 0 {
+	until(t, "all events sealed and stored", 60*time.Second, func() bool {
+		before = verified(t, dir)
+		return before.Result != "ok" || before.Rows >= 50+20+60
+	})
+	if before.Result != "ok" || len(before.Findings) != 0 {
 		t.Errorf("verify: %+v", before)
 	}
 	if code, body := u.get(t, "analyst", "/v1/events?action=role.grant&limit=100"); code != 200 || strings.Count(body, `"role.grant"`) < 50 {
@@ -214,6 +244,47 @@ func TestUp(t *testing.T) {
 		t.Errorf("after the second start: %+v, before %+v", rep, before)
 	}
 	sealstream(t, "ingest", "--data", dir, "--format", "ndjson", file).want(t, exitDone, "ingested 0 events, 0 refused, 50 already there")
+	again.forge(t)
+	if r := again.stop(); r.code != exitDone {
+		t.Fatalf("stop with an alarm: code %d\n%s", r.code, r.stdout)
+	}
+	stopped := startUp(t, dir) // the alarm is there again
+	until(t, "alarm", 30*time.Second, func() bool {
+		_, body := stopped.get(t, "operator", "/readyz")
+		return strings.Contains(body, "ledger.control/0: ")
+	})
+	resume := []string{"order", "resume", "--data", dir, "--source", "ledger.control", "--partition", "0", "--reason", "forged by a test"}
+	sealstream(t, resume...).want(t, exitDone, "the alarm: seal/", "order ", "ledger.control/0 goes on")
+	sealstream(t, resume...).want(t, exitNotDone, "is not stopped")
+}
+
+// forge appends a second record of one seq to the sealed control topic, as only somebody
+// with the seal's rights can, and waits until the seal has stopped the partition.
+func (r *running) forge(t *testing.T) {
+	t.Helper()
+	sc := stream.Config{Brokers: r.info.Kafka}
+	_, out, err := stream.Inspect(t.Context(), sc, "ledger.control", "ledger.control.sealed", 0)
+	if err != nil || len(out.Tail) == 0 {
+		t.Fatalf("look at ledger.control.sealed/0: %d records, %v", len(out.Tail), err)
+	}
+	last := out.Tail[len(out.Tail)-1]
+	k := &kgo.Record{Topic: "ledger.control.sealed", Key: last.Key, Value: last.Value, Timestamp: time.UnixMilli(last.TimeMs)}
+	for _, h := range last.Headers {
+		k.Headers = append(k.Headers, kgo.RecordHeader{Key: h.Name, Value: h.Value})
+	}
+	cl, err := kgo.NewClient(sc.Opts()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	if err := cl.ProduceSync(t.Context(), k).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "alarm", 30*time.Second, func() bool {
+		r.get(t, "analyst", "/v1/events?limit=1") // is a control event, which the seal has to seal
+		_, body := r.get(t, "operator", "/readyz")
+		return strings.Contains(body, "ledger.control/0: ")
+	})
 }
 
 func passwordOf(t *testing.T, url string) string {
@@ -257,6 +328,12 @@ func TestRolesApart(t *testing.T) {
 		t.Errorf("verify: %+v", rep)
 	}
 	until(t, "rows", 60*time.Second, func() bool { return verified(t, dir).Rows >= 90 })
+	// A POST is answered only when the disk of the broker in the other process has it.
+	_, addr, _ := strings.Cut(roles.String(), `msg="api listens" address=`)
+	u.info.API = "http://" + strings.TrimSpace(strings.SplitN(addr, "\n", 2)[0])
+	if code, body := u.post(t, fmt.Sprintf(goodLine, 1)); code != http.StatusAccepted || !strings.Contains(body, `"audit.events"`) {
+		t.Errorf("POST: %d %s", code, body)
+	}
 	cancel()
 	if r := <-done; r.code != exitDone {
 		t.Errorf("roles: code %d\n%s", r.code, r.stdout)

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/sealstream/sealstream/ledger"
@@ -28,7 +30,8 @@ type TopicLog struct {
 
 // NewTopicLog reads topic (with its prefix) of the cluster that kopts lead to.
 func NewTopicLog(topic string, kopts ...kgo.Opt) (*TopicLog, error) {
-	cl, err := kgo.NewClient(append(kopts, kgo.RetryTimeout(askTimeout))...)
+	kopts = append(slices.Clone(kopts), kgo.AlwaysRetryEOF(), kgo.MetadataMinAge(100*time.Millisecond))
+	cl, err := kgo.NewClient(append(slices.Clone(kopts), kgo.RetryTimeout(askTimeout))...)
 	if err != nil {
 		return nil, fmt.Errorf("make client: %w", err)
 	}
@@ -61,13 +64,36 @@ func (l *TopicLog) Ends(ctx context.Context) (map[int32]int64, error) {
 func (l *TopicLog) offsets(ctx context.Context, list func(context.Context, ...string) (kadm.ListedOffsets, error)) (map[int32]int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	os, err := list(ctx, l.topic)
-	if err = errors.Join(err, os.Error()); err != nil {
-		return nil, fmt.Errorf("list offsets of %s: %w", l.topic, err)
+	for {
+		os, err := list(ctx, l.topic)
+		if err = errors.Join(err, os.Error()); err == nil {
+			m := map[int32]int64{}
+			os.Each(func(o kadm.ListedOffset) { m[o.Partition] = o.Offset })
+			return m, nil
+		}
+		// A broker that comes back cuts connections and moves leaders.
+		if refused(err) || !pause(ctx) {
+			return nil, fmt.Errorf("list offsets of %s: %w", l.topic, err)
+		}
 	}
-	m := map[int32]int64{}
-	os.Each(func(o kadm.ListedOffset) { m[o.Partition] = o.Offset })
-	return m, nil
+}
+
+// refused says that the broker answered, and will answer the same again.
+func refused(err error) bool {
+	var code *kerr.Error
+	return errors.As(err, &code) && !code.Retriable
+}
+
+// pause waits a little; false when ctx has ended.
+func pause(ctx context.Context) bool {
+	t := time.NewTimer(200 * time.Millisecond)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // Scan implements [Log].
@@ -87,7 +113,7 @@ func (l *TopicLog) Scan(ctx context.Context, from, to map[int32]int64, fn func(P
 	if len(at) == 0 {
 		return gone, nil
 	}
-	cl, err := kgo.NewClient(append(l.kopts, kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{l.topic: at}),
+	cl, err := kgo.NewClient(append(slices.Clone(l.kopts), kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{l.topic: at}),
 		// With these every offset up to the end is seen, so the end is too.
 		kgo.KeepControlRecords(), kgo.FetchIsolationLevel(kgo.ReadUncommitted()),
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()), kgo.FetchMaxWait(500*time.Millisecond))...)
