@@ -42,9 +42,9 @@ type feed struct {
 
 	batch flight
 	under []flight
-	acked map[int]string // ids of the events acknowledged since the last checkpoint
-	lost  int64          // the sender's count of lost connections at the last checkpoint
-	saved time.Time      // of the last checkpoint
+	acked []event   // acknowledged since the last checkpoint
+	lost  int64     // the sender's count of lost connections at the last checkpoint
+	saved time.Time // of the last checkpoint
 }
 
 // found is a record of this input in the topic.
@@ -88,7 +88,7 @@ func (f *feed) run(ctx context.Context, identity string) error {
 
 // read goes through the input once.
 func (f *feed) read(ctx context.Context) error {
-	f.hash, f.acked, f.lost, f.saved = sha256.New(), map[int]string{}, f.o.Sender.Disconnects(), f.o.Now()
+	f.hash, f.acked, f.lost, f.saved = sha256.New(), nil, f.o.Sender.Disconnects(), f.o.Now()
 	src, closer, err := f.in.Open()
 	if err != nil {
 		f.spoiled(err)
@@ -278,7 +278,8 @@ func (f *feed) take(ctx context.Context, it *Item) error {
 		f.refuse(it, err)
 		return nil
 	}
-	headers = append(headers, ledger.Header{Name: HeaderPlace, Value: []byte(f.digest + ":" + strconv.Itoa(n))})
+	place := append(append(make([]byte, 0, len(f.digest)+12), f.digest...), ':')
+	headers = append(headers, ledger.Header{Name: HeaderPlace, Value: strconv.AppendInt(place, int64(n), 10)})
 	f.batch.add(n, it, producers.Message{Topic: f.o.Topic, Key: it.Key, Value: it.Value, Headers: headers})
 	if len(f.batch.msgs) >= f.o.BatchEvents {
 		return f.send(ctx)

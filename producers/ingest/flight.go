@@ -39,7 +39,11 @@ func (f *feed) send(ctx context.Context) error {
 	}
 	f.batch.wait = f.o.Sender.Enqueue(ctx, f.batch.msgs)
 	f.under = append(f.under, f.batch)
+	n := len(f.batch.msgs)
 	f.batch = flight{}
+	if n == f.o.BatchEvents { // the next one will most likely be as large
+		f.batch.msgs, f.batch.events = make([]producers.Message, 0, n), make([]event, 0, n)
+	}
 	if len(f.under) < f.o.InFlight {
 		return nil
 	}
@@ -55,7 +59,7 @@ func (f *feed) wait(ctx context.Context, n int) (failed error) {
 			var tooLarge *producers.TooLargeError
 			switch {
 			case r.Err == nil:
-				f.acked[b.events[i].n] = b.events[i].id
+				f.acked = append(f.acked, b.events[i])
 				f.sum.Ingested++
 				f.o.Done(1)
 			case errors.As(r.Err, &tooLarge):
@@ -93,6 +97,7 @@ func (f *feed) checkpoint(ctx context.Context, complete bool) error {
 		}
 	}
 	clear(f.acked)
+	f.acked = f.acked[:0]
 	if len(f.state.Checkpoints) == 0 {
 		f.state.Checkpoints = []checkpoint{f.base}
 	}
@@ -134,10 +139,10 @@ func (f *feed) recount(ctx context.Context, ends map[int32]int64) error {
 		return err
 	}
 	missing := 0
-	for n, id := range f.acked {
+	for _, e := range f.acked {
 		copies := 0
-		for _, r := range records[n] {
-			if r.id != id {
+		for _, r := range records[e.n] {
+			if r.id != e.id {
 				continue
 			}
 			if copies++; copies > 1 {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 )
 
 // Lines is a [Source] of one event per line. Empty lines are passed over.
@@ -35,7 +36,7 @@ func (l *Lines) Next() (Item, error) {
 		if len(bytes.TrimSpace(line)) == 0 && size <= l.maxBytes {
 			continue
 		}
-		it := Item{Where: fmt.Sprintf("line %d", l.number), Bytes: line, Open: open}
+		it := Item{Where: "line " + strconv.Itoa(l.number), Bytes: line, Open: open}
 		if size > l.maxBytes {
 			it.Err = fmt.Errorf("%d bytes long, more than the %d that fit into a record", size, l.maxBytes)
 			return it, nil

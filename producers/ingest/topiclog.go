@@ -53,7 +53,7 @@ func (l *TopicLog) Identity(ctx context.Context) (string, error) {
 	if !ok || t.Err != nil {
 		return "", fmt.Errorf("topic %s: %w", l.topic, t.Err)
 	}
-	return fmt.Sprintf("%s/%s/%s", md.Cluster, l.topic, t.ID), nil
+	return fmt.Sprintf("%s/%s/%x", md.Cluster, l.topic, [16]byte(t.ID)), nil
 }
 
 // Ends returns the high watermarks.
