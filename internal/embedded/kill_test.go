@@ -15,6 +15,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kversion"
 )
 
 // kills is how often each test below kills its broker.
@@ -300,40 +301,50 @@ func checkTxns(t *testing.T, addrs []string, known *ledgerOfTxns, k int) {
 	}
 }
 
-// A client that lived through the kill must not be told that the half of its
-// transaction that is left was committed.
+// A client that lived through the kill must not be told that what is left of its
+// transaction was committed: not at once, not after it sent more, and not when
+// it speaks the older protocol, in which the epoch stays the same from one
+// transaction to the next.
 func TestKilledBrokerFencesOpenTransactions(t *testing.T) {
-	dir := t.TempDir()
-	c := startChild(t, dir)
-	admin := newClient(t, c.Addrs)
-	createTopic(t, admin, "out", 1)
-	cl := newClient(t, c.Addrs, kgo.TransactionalID("outbox"), quickRetries(), kgo.DefaultProduceTopic("out"), kgo.RequiredAcks(kgo.AllISRAcks()))
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	for _, v := range []string{"first", "second"} {
-		if err := cl.BeginTransaction(); err != nil {
-			t.Fatal(err)
+	for _, old := range []bool{false, true} {
+		for _, more := range []bool{false, true} {
+			t.Run(fmt.Sprintf("old %v, more %v", old, more), func(t *testing.T) {
+				dir := t.TempDir()
+				c := startChild(t, dir)
+				admin := newClient(t, c.Addrs)
+				createTopic(t, admin, "out", 1)
+				admin.Close()
+				opts := []kgo.Opt{kgo.TransactionalID("outbox"), quickRetries(), kgo.MetadataMinAge(20 * time.Millisecond), kgo.DefaultProduceTopic("out")}
+				if old {
+					opts = append(opts, kgo.MaxVersions(kversion.V2_8_0()))
+				}
+				cl := newClient(t, c.Addrs, opts...)
+				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+				defer cancel()
+				send := func(v string) error { return cl.ProduceSync(ctx, &kgo.Record{Value: []byte(v)}).FirstErr() }
+				if err := errors.Join(cl.BeginTransaction(), send("first"), cl.EndTransaction(ctx, kgo.TryCommit)); err != nil {
+					t.Fatal(err)
+				}
+				if err := errors.Join(cl.BeginTransaction(), send("second")); err != nil {
+					t.Fatal(err)
+				}
+				c.kill(t)
+				c = startChild(t, dir)
+				var err error
+				if more {
+					err = send("third")
+				}
+				err = errors.Join(err, cl.EndTransaction(ctx, kgo.TryCommit))
+				if err == nil {
+					t.Error("the commit of a transaction that the crash ended was answered with success")
+				}
+				if errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("the client was not answered at all: %v", err)
+				}
+				if got := readAll(t, c.Addrs, "out"); fmt.Sprint(got) != "[first]" {
+					t.Errorf("read %v, want only the first", got)
+				}
+			})
 		}
-		if err := cl.ProduceSync(ctx, &kgo.Record{Value: []byte(v)}).FirstErr(); err != nil {
-			t.Fatal(err)
-		}
-		if v == "second" {
-			break
-		}
-		if err := cl.EndTransaction(ctx, kgo.TryCommit); err != nil {
-			t.Fatal(err)
-		}
-	}
-	c.kill(t)
-	c = startChild(t, dir)
-	err := cl.EndTransaction(ctx, kgo.TryCommit)
-	if err == nil {
-		t.Error("the commit of a transaction that the crash ended was answered with success")
-	}
-	if errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("the commit was not answered at all: %v", err)
-	}
-	if got := readAll(t, c.Addrs, "out"); fmt.Sprint(got) != "[first]" {
-		t.Errorf("read %v, want only the first", got)
 	}
 }
