@@ -53,29 +53,36 @@ func NewID() (string, error) {
 // Headers appends the record headers of a to dst. The error names the attribute
 // that CloudEvents does not allow.
 func (a Attributes) Headers(dst []ledger.Header) ([]ledger.Header, error) {
-	required := [...]struct{ name, value string }{
-		{HeaderSpecVersion, "1.0"}, {HeaderID, a.ID}, {HeaderSource, a.Source}, {HeaderType, a.Type},
+	attributes := [...]struct {
+		name, value string
+		required    bool
+	}{
+		{HeaderSpecVersion, "1.0", true}, {HeaderID, a.ID, true}, {HeaderSource, a.Source, true}, {HeaderType, a.Type, true},
+		{HeaderTime, "", false}, {HeaderTenant, a.Tenant, false}, {HeaderContentType, a.ContentType, false},
 	}
-	for _, h := range required {
-		if h.value == "" {
+	size := len(time.RFC3339Nano)
+	for i := range attributes {
+		size += len(attributes[i].value)
+	}
+	// One allocation for all values: this is done for every event there is.
+	slab := make([]byte, 0, size)
+	for i := range attributes {
+		h := &attributes[i]
+		from := len(slab)
+		switch {
+		case h.name == HeaderTime && !a.Time.IsZero():
+			slab = a.Time.UTC().AppendFormat(slab, time.RFC3339Nano)
+		case h.value == "" && h.required:
 			return nil, fmt.Errorf("%s: %w", h.name, errEmpty)
-		}
-		if err := checkText(h.value); err != nil {
-			return nil, fmt.Errorf("%s: %w", h.name, err)
-		}
-		dst = append(dst, ledger.Header{Name: h.name, Value: []byte(h.value)})
-	}
-	if !a.Time.IsZero() {
-		dst = append(dst, ledger.Header{Name: HeaderTime, Value: a.Time.UTC().AppendFormat(nil, time.RFC3339Nano)})
-	}
-	for _, h := range [...]struct{ name, value string }{{HeaderTenant, a.Tenant}, {HeaderContentType, a.ContentType}} {
-		if h.value == "" {
+		case h.value == "":
 			continue
+		default:
+			if err := checkText(h.value); err != nil {
+				return nil, fmt.Errorf("%s: %w", h.name, err)
+			}
+			slab = append(slab, h.value...)
 		}
-		if err := checkText(h.value); err != nil {
-			return nil, fmt.Errorf("%s: %w", h.name, err)
-		}
-		dst = append(dst, ledger.Header{Name: h.name, Value: []byte(h.value)})
+		dst = append(dst, ledger.Header{Name: h.name, Value: slab[from:len(slab):len(slab)]})
 	}
 	return dst, nil
 }
@@ -92,6 +99,13 @@ var (
 func checkText(s string) error {
 	if len(s) > maxAttributeBytes {
 		return errTooLong
+	}
+	plain := true
+	for i := range len(s) {
+		plain = plain && s[i] >= ' ' && s[i] < 0x7f
+	}
+	if plain {
+		return nil
 	}
 	if !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return r < 0x20 || 0x7f <= r && r < 0xa0 }) {
 		return errText

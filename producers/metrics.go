@@ -34,8 +34,14 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	return m
 }
 
-func (m *metrics) count(topic string, err error) {
-	m.records.WithLabelValues(topic, outcome(err)).Inc()
+// count counts the results of a batch, neighbours with the same fate together.
+func (m *metrics) count(topics []string, results []Result) {
+	for i, from := 0, 0; i < len(results); i++ {
+		if next := i + 1; next == len(results) || topics[next] != topics[i] || results[next].Err != nil || results[i].Err != nil {
+			m.records.WithLabelValues(topics[i], outcome(results[i].Err)).Add(float64(next - from))
+			from = next
+		}
+	}
 }
 
 func outcome(err error) string {

@@ -178,7 +178,11 @@ func (p *Producer) Enqueue(ctx context.Context, msgs []Message) *Pending {
 	var sendCtx context.Context
 	sendCtx, b.stop = context.WithTimeout(context.WithoutCancel(ctx), p.opts.DeliveryTimeout)
 	records := make([]kgo.Record, n)
-	var headers []kgo.RecordHeader
+	total := 0
+	for i := range msgs {
+		total += len(msgs[i].Headers)
+	}
+	headers := make([]kgo.RecordHeader, 0, total)
 	for i := range msgs {
 		m := &msgs[i]
 		b.topics[i] = m.Topic
@@ -227,9 +231,7 @@ func (b *Pending) Wait(ctx context.Context) []Result {
 	if acked > 0 && b.p.opts.Barrier != nil {
 		b.confirm(ctx)
 	}
-	for i := range b.results {
-		b.p.metrics.count(b.topics[i], b.results[i].Err)
-	}
+	b.p.metrics.count(b.topics, b.results)
 	b.p.metrics.seconds.Observe(time.Since(b.started).Seconds())
 	return b.results
 }

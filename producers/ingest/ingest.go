@@ -90,6 +90,10 @@ type Item struct {
 // that the rest of the input cannot be read; it counts as one refused event.
 type Source interface{ Next() (Item, error) }
 
+// passer is a Source that can pass an event over for less than yielding it costs. Of
+// its items only Bytes is looked at, which must be as Next would have it.
+type passer interface{ Pass() (Item, error) }
+
 // Input is one thing to read.
 type Input struct {
 	Name string // for people
@@ -161,9 +165,11 @@ func Run(ctx context.Context, o Options, inputs []Input) (Summary, error) {
 	if err != nil {
 		return sum, fmt.Errorf("look at topic %s: %w", o.Topic, err)
 	}
+	var done []finished
 	for _, in := range inputs {
 		f := &feed{o: &o, in: in, sum: &sum}
 		err := f.run(ctx, identity)
+		done = o.confirmOld(append(done, f.finished()...))
 		sum.Doubled = append(sum.Doubled, f.state.Doubled...)
 		if err != nil {
 			return sum, &Error{Input: in.Name, Events: f.certain, Err: err}

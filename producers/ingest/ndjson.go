@@ -26,6 +26,21 @@ func NewLines(r io.Reader, maxBytes int, describe func(line []byte, it *Item) er
 
 // Next implements [Source].
 func (l *Lines) Next() (Item, error) {
+	it, err := l.Pass()
+	if err != nil || it.Err != nil {
+		return it, err
+	}
+	// The value goes out exactly as it is in the file, without its line end.
+	it.Value = bytes.Clone(it.Bytes)
+	it.Where = "line " + strconv.Itoa(l.number)
+	if it.Err = l.describe(it.Value, &it); it.Err != nil {
+		it.Value = nil
+	}
+	return it, nil
+}
+
+// Pass is Next without looking into the line.
+func (l *Lines) Pass() (Item, error) {
 	for {
 		line, size, open, err := l.line()
 		if err != nil {
@@ -33,20 +48,15 @@ func (l *Lines) Next() (Item, error) {
 		}
 		l.number++
 		line = bytes.TrimSuffix(bytes.TrimSuffix(line, []byte("\n")), []byte("\r"))
-		if len(bytes.TrimSpace(line)) == 0 && size <= l.maxBytes {
-			continue
-		}
-		it := Item{Where: "line " + strconv.Itoa(l.number), Bytes: line, Open: open}
-		if size > l.maxBytes {
+		it := Item{Bytes: line, Open: open}
+		switch {
+		case size > l.maxBytes:
+			it.Where = "line " + strconv.Itoa(l.number)
 			it.Err = fmt.Errorf("%d bytes long, more than the %d that fit into a record", size, l.maxBytes)
 			return it, nil
+		case len(bytes.TrimSpace(line)) > 0:
+			return it, nil
 		}
-		// The value goes out exactly as it is in the file, without its line end.
-		it.Value = bytes.Clone(line)
-		if it.Err = l.describe(it.Value, &it); it.Err != nil {
-			it.Value = nil
-		}
-		return it, nil
 	}
 }
 
