@@ -299,8 +299,49 @@ func sleeper(role, group string) func(context.Context, *scene) error {
 				return err
 			}
 		}
+		if err := s.twin(ctx, role, pair[0]); err != nil {
+			return err
+		}
 		return s.settle(ctx)
 	}
+}
+
+// twin puts a to sleep, starts another process under its identity, as whoever replaces
+// a machine that does not answer, and then lets the sleeper wake up beside it. While both
+// run they may take the partitions from each other, and must not harm the log. The first
+// is then killed, as its replacer would see to.
+func (s *scene) twin(ctx context.Context, role string, a *testbed.Proc) error {
+	if err := alive(a); err != nil {
+		return err
+	}
+	s.watch.begin()
+	if err := a.Stop(); err != nil {
+		return err
+	}
+	b, err := s.role(role, "a")
+	if err != nil {
+		return err
+	}
+	if err := s.back(ctx, 45*time.Second); err != nil {
+		return fmt.Errorf("%s sleeps, another under its identity must take over: %w", a.Name, errors.Join(err, alive(b)))
+	}
+	s.struck()
+	if err := a.Continue(); err != nil {
+		return err
+	}
+	if err := pass(ctx, s.between(time.Second, 4*time.Second)); err != nil {
+		return err
+	}
+	s.watch.begin()
+	if err := errors.Join(a.Kill(), alive(b)); err != nil {
+		return err
+	}
+	rctx, cancel := context.WithTimeout(ctx, 45*time.Second)
+	defer cancel()
+	if _, err := s.watch.recovered(rctx, s.topics()); err != nil {
+		return fmt.Errorf("the sleeper is dead, its twin must go on: %w", errors.Join(err, alive(b)))
+	}
+	return nil
 }
 
 // openPair opens the scene with two members of a role that share the partitions.

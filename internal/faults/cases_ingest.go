@@ -68,7 +68,7 @@ func (s *scene) ingestFile(i int) (ingestRound, error) {
 	}
 	defer f.Close()
 	w := bufio.NewWriter(f)
-	for range s.n(30_000, 60_000) {
+	for range s.n(20_000, 60_000) {
 		n, id := s.load.nextID()
 		if _, err := w.Write(append(auditJSON(id, actionLoad, n), '\n')); err != nil {
 			return r, err

@@ -167,6 +167,9 @@ func sleepSink(ctx context.Context, s *scene) error {
 			return err
 		}
 	}
+	if err := s.twin(ctx, roleSink, pair[0]); err != nil {
+		return err
+	}
 	return s.settle(ctx)
 }
 

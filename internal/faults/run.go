@@ -111,6 +111,9 @@ func (o *Options) runCase(ctx context.Context, c *faultCase, seed uint64) Result
 	if err == nil && s.res.Fired == 0 {
 		err = errors.New("the fault never struck, so nothing was proven")
 	}
+	if err != nil && s.res.Verdict == nil {
+		err = errors.Join(err, s.autopsy())
+	}
 	keep := err != nil || o.Keep
 	if keep {
 		s.res.Logs = s.bed.Path()

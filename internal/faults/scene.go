@@ -246,6 +246,37 @@ func (s *scene) settle(ctx context.Context) error {
 	return errors.Join(append(errs, s.verify(ctx, v))...)
 }
 
+// autopsy judges what is there after a case has failed before it could settle. What is
+// only late is no charge then.
+func (s *scene) autopsy() error {
+	if s.watch == nil {
+		return nil
+	}
+	s.stopLoad()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	e, err := s.coll.collect(ctx)
+	if err != nil {
+		return fmt.Errorf("nothing can be judged: %w", err)
+	}
+	s.load.mu.Lock()
+	e.Acked = slices.Clone(s.load.acks)
+	s.load.mu.Unlock()
+	s.watch.mu.Lock()
+	e.Sightings = slices.Clone(s.watch.sightings)
+	s.watch.mu.Unlock()
+	v := Judge(e)
+	s.res.Verdict = v
+	for _, late := range []Charge{Unsealed, NotStored, Rejected} {
+		delete(v.Counts, late)
+	}
+	var errs []error
+	for _, f := range v.Faults(Expected{MayDouble: s.want.MayDouble, Reason: s.want.Reason, Constraint: s.want.Constraint}) {
+		errs = append(errs, fmt.Errorf("found afterwards: %s", f))
+	}
+	return errors.Join(errs...)
+}
+
 // verify runs `sealstream verify`, which must agree with the oracle.
 func (s *scene) verify(ctx context.Context, v *Verdict) error {
 	ctx, cancel := context.WithTimeout(ctx, 60*time.Second)
