@@ -102,19 +102,61 @@ func loadState(path string) (*state, error) {
 	return &s, nil
 }
 
+// finished is an input that was ingested to its end in this run, with checkpoints that
+// are not believed yet.
+type finished struct {
+	path string
+	last checkpoint
+}
+
+func (f *feed) finished() []finished {
+	if f.path == "" || !f.state.Complete || len(f.state.Checkpoints) < 2 {
+		return nil
+	}
+	return []finished{{f.path, f.state.last()}}
+}
+
+// confirmOld shortens the states of inputs whose last checkpoint has come of age, so
+// that the next run has nothing to look up for them. It returns the others.
+func (o *Options) confirmOld(list []finished) []finished {
+	for len(list) > 0 && o.Now().UnixMilli()-list[0].last.UnixMs >= settle.Milliseconds() {
+		o.confirm(list[0])
+		list = list[1:]
+	}
+	return list
+}
+
+// confirm changes nothing that another process has touched meanwhile. It is not synced,
+// and errors are not reported: the longer state is as true, and only costs a look.
+func (o *Options) confirm(f finished) {
+	l := flock.New(o.lockPath(filepath.Base(f.path)), flock.SetPermissions(0o600))
+	if ok, err := l.TryLock(); err != nil || !ok {
+		return
+	}
+	defer func() { _ = l.Unlock() }()
+	s, err := loadState(f.path)
+	if err != nil || s == nil || !s.Complete || s.last().UnixMs != f.last.UnixMs || s.last().SHA256 != f.last.SHA256 {
+		return
+	}
+	s.Checkpoints = []checkpoint{s.last()}
+	if b, err := json.Marshal(s); err == nil {
+		_ = replace(f.path, b, false)
+	}
+}
+
 // save returns when the file and its name are on disk.
 func (s *state) save(path string) error {
 	b, err := json.Marshal(s)
 	if err != nil {
 		return fmt.Errorf("ingest state: %w", err)
 	}
-	if err := replace(path, b); err != nil {
+	if err := replace(path, b, true); err != nil {
 		return fmt.Errorf("keep ingest state: %w", err)
 	}
 	return nil
 }
 
-func replace(path string, data []byte) (err error) {
+func replace(path string, data []byte, sync bool) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), ".tmp-") // mode 0600
 	if err != nil {
 		return err
@@ -125,14 +167,14 @@ func replace(path string, data []byte) (err error) {
 		}
 	}()
 	_, err = f.Write(data)
-	if err == nil {
+	if err == nil && sync {
 		err = f.Sync()
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
 	// A crash before this line leaves the old state, which is true too.
-	if err = os.Rename(f.Name(), path); err != nil {
+	if err = os.Rename(f.Name(), path); err != nil || !sync {
 		return err
 	}
 	d, err := os.Open(filepath.Dir(path))
@@ -142,10 +184,14 @@ func replace(path string, data []byte) (err error) {
 	return errors.Join(d.Sync(), d.Close())
 }
 
+func (o *Options) lockPath(digest string) string {
+	return filepath.Join(o.StateDir, "lock-"+digest[:1])
+}
+
 // lock keeps two processes from ingesting one input at the same time. There are few
 // lock files for many inputs, and a process holds one at a time.
 func (f *feed) lock(ctx context.Context, digest string) (unlock func(), err error) {
-	l := flock.New(filepath.Join(f.o.StateDir, "lock-"+digest[:1]), flock.SetPermissions(0o600))
+	l := flock.New(f.o.lockPath(digest), flock.SetPermissions(0o600))
 	ok, err := l.TryLock()
 	if err == nil && !ok {
 		f.o.Notice("waiting for another ingest with the same state directory, " + f.o.StateDir)
