@@ -57,12 +57,6 @@ func (l *load) acknowledged(a Ack) {
 	l.acks = append(l.acks, a)
 }
 
-func (l *load) acked() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.acks)
-}
-
 // auditJSON and domainJSON are ordinary events of some 350 bytes.
 func auditJSON(id, action string, n int64) []byte {
 	return fmt.Appendf(nil, `{"@timestamp":%q,"ecs":{"version":"9.4.0"},"event":{"id":%q,"kind":"event","category":["iam"],"type":["user","change"],"action":%q,"outcome":"success","dataset":"faults.load"},"user":{"id":"user-%d","name":"Load %d"},"source":{"ip":"192.0.2.%d"},"message":"event %d of the load, with a text of an ordinary length"}`,

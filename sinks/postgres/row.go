@@ -184,11 +184,6 @@ type month int32
 // as January 1970 and holds everything before 2020.
 const odd month = 1970 * 12
 
-const (
-	firstMonth month = 2020 * 12
-	endMonth   month = 2100 * 12
-)
-
 // monthOf returns the month of a record timestamp, in UTC.
 func monthOf(ms int64) month {
 	if ms < 1_577_836_800_000 || ms >= 4_102_444_800_000 {
