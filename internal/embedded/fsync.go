@@ -74,9 +74,10 @@ type syncer struct {
 	begun   uint64        // passes begun
 	ended   chan struct{} // closed and replaced when a pass ends
 	last    uint64        // the last pass that ended well
-	idle    bool          // the last pass found nothing to do
 	err     error         // the first failure, for ever
 	waiting chan struct{} // capacity 1: somebody waits for a pass
+
+	restUntil time.Time // no pass for a waiter before this
 }
 
 func newSyncer(root string, every time.Duration, m *brokerMetrics) *syncer {
@@ -86,22 +87,27 @@ func newSyncer(root string, every time.Duration, m *brokerMetrics) *syncer {
 	}
 }
 
+// restFactor is how many times its own length a pass is followed by rest, when
+// somebody waits for the next one: the disk is at most a sixth of its time busy
+// with syncing, and a caller on a quiet machine waits for milliseconds instead
+// of for the tick.
+const restFactor = 5
+
 // run makes passes until ctx ends or one fails.
 func (s *syncer) run(ctx context.Context, fail func(error)) {
-	t := time.NewTicker(s.every)
-	defer t.Stop()
+	tick := time.NewTicker(s.every)
+	defer tick.Stop()
+	early := time.NewTimer(s.every)
+	defer early.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-t.C:
 		case <-s.waiting:
-			// On a quiet broker a caller need not wait for the tick;
-			// under load the ticks decide, or the disk would do
-			// nothing but sync.
-			if !s.quiet() {
-				continue
-			}
+			early.Reset(s.restLeft())
+			continue
+		case <-tick.C:
+		case <-early.C:
 		}
 		if err := s.pass(); err != nil {
 			fail(err)
@@ -110,10 +116,10 @@ func (s *syncer) run(ctx context.Context, fail func(error)) {
 	}
 }
 
-func (s *syncer) quiet() bool {
+func (s *syncer) restLeft() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.idle
+	return time.Until(s.restUntil)
 }
 
 // wait returns when a pass that began after the call has ended.
@@ -158,7 +164,8 @@ func (s *syncer) pass() error {
 
 	start := time.Now()
 	files, err := s.syncAll()
-	s.metrics.pass(time.Since(start), files, err)
+	took := time.Since(start)
+	s.metrics.pass(took, files, err)
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -170,7 +177,7 @@ func (s *syncer) pass() error {
 		err = s.err
 	} else {
 		s.last = n
-		s.idle = files == 0
+		s.restUntil = time.Now().Add(restFactor * took)
 	}
 	close(s.ended)
 	s.ended = make(chan struct{})

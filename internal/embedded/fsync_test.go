@@ -201,6 +201,17 @@ func TestSyncedWaitsForAPassThatBeganLater(t *testing.T) {
 	}
 }
 
+func TestSyncedDoesNotWaitForTheTick(t *testing.T) {
+	b := startBroker(t, BrokerOptions{Dir: t.TempDir(), FsyncEvery: time.Hour})
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	for range 3 {
+		if err := b.Synced(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestSyncedEndsWithItsContext(t *testing.T) {
 	tr := newTree(t, t.TempDir())
 	ctx, cancel := context.WithCancel(t.Context())
