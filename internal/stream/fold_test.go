@@ -321,28 +321,14 @@ func TestForeignStatementStopsThePartition(t *testing.T) {
 	b.produce(0, 10)
 	m := b.startSeal("a")
 	b.sealedEvents(0, 10)
-	last := b.readAll(b.sealed(), 0)
-	head, err := ledger.Open(&last[len(last)-1])
-	if err != nil {
-		t.Fatal(err)
-	}
-	chain, err := ledger.Continue(&head, keyring(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	src := ledger.Record{Value: []byte("forged"), TimeMs: 1, Offset: 10}
-	value, _, err := chain.Append(&src, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b.send(&kgo.Record{Topic: b.sealed(), Value: src.Value, Timestamp: time.UnixMilli(1), Headers: []kgo.RecordHeader{{Key: ledger.SealHeader, Value: value}}})
+	b.forge()
 	b.produce(0, 5)
 	stopped(t, m, processors.DoubtFork)
 	b.produce(1, 5) // the neighbour is not stopped
 	b.sealedEvents(1, 5)
 	m.stop()
 
-	m = b.startSeal("a")
+	m = b.startSeal("a") // and a restart does not make it right
 	al := stopped(t, m, processors.DoubtFork)
 	b.order(al, nil)
 	m.quiet(t)
@@ -411,4 +397,37 @@ func TestBootIsReadable(t *testing.T) {
 	if (boot == "") != (len(b.cfg.Brokers) > 0 && embeddedBroker == nil) {
 		t.Fatalf("boot %q", boot)
 	}
+}
+
+// The order fits what the seal says while it runs; no restart is needed.
+func TestOrderFitsWhileTheSealRuns(t *testing.T) {
+	b := newBench(t, 1)
+	b.produce(0, 10)
+	m := b.startSeal("a")
+	b.sealedEvents(0, 10)
+	b.forge()
+	b.produce(0, 5)
+	b.order(stopped(t, m, processors.DoubtFork), nil)
+	m.quiet(t)
+	b.sealedEvents(0, 10+1+5)
+}
+
+// forge appends a perfect next statement about a record that the source does not have.
+func (b *bench) forge() {
+	b.t.Helper()
+	last := b.readAll(b.sealed(), 0)
+	head, err := ledger.Open(&last[len(last)-1])
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	chain, err := ledger.Continue(&head, keyring(b.t))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	src := ledger.Record{Value: []byte("forged"), TimeMs: 1, Offset: 10}
+	value, _, err := chain.Append(&src, nil)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.send(&kgo.Record{Topic: b.sealed(), Value: src.Value, Timestamp: time.UnixMilli(1), Headers: []kgo.RecordHeader{{Key: ledger.SealHeader, Value: value}}})
 }

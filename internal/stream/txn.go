@@ -201,8 +201,10 @@ func (t *txn) end(ctx context.Context) error {
 		return fmt.Errorf("flush transaction: %w", err)
 	}
 	try := kgo.TryCommit
-	intruder, err := t.intruded(ctx)
-	if err != nil || intruder {
+	intruder, err := t.intruder(ctx)
+	if err != nil || intruder != "" {
+		// Committing would make two records of one seq. The next session reads what
+		// is there and asks the processor what it means.
 		try = kgo.TryAbort
 	}
 	// A crash from here on leaves the outcome to the broker. Whatever it was, the
@@ -213,11 +215,13 @@ func (t *txn) end(ctx context.Context) error {
 		t.observe()
 	}
 	s.settle(committed && eerr == nil)
-	if eerr != nil {
+	switch {
+	case eerr != nil:
 		return fmt.Errorf("end transaction: %w", eerr)
-	}
-	if err != nil {
+	case err != nil:
 		return err
+	case intruder != "":
+		return plannedRestart(intruder + " was written by someone else: reading back")
 	}
 	select {
 	case err := <-s.dead:
@@ -227,11 +231,10 @@ func (t *txn) end(ctx context.Context) error {
 	}
 }
 
-// intruded looks for committed records that others put between this transaction's
+// intruder looks for committed records that others put between this transaction's
 // records and the ones before: offsets that skip more than one marker say where to
-// look. A partition that has one is stopped; committing would make two records of
-// one seq.
-func (t *txn) intruded(ctx context.Context) (found bool, err error) {
+// look. It returns the place of the first.
+func (t *txn) intruder(ctx context.Context) (string, error) {
 	for _, p := range t.s.owned() {
 		if !p.touched || p.fold == nil || p.expect < 0 || p.first <= p.expect {
 			continue
@@ -239,25 +242,21 @@ func (t *txn) intruded(ctx context.Context) (found bool, err error) {
 		log := newTopicLog(t.s.adm, p.out)
 		td, _, err := log.describe(ctx)
 		if err != nil {
-			return found, err
+			return "", err
 		}
 		pl, err := log.partition(td, p.id.id)
 		if err != nil {
-			return found, err
+			return "", err
 		}
 		r, err := pl.first(ctx, p.expect, p.first)
 		if err != nil {
-			return found, err
+			return "", err
 		}
 		if r != nil {
-			found = true
-			p.output.End = r.Offset + 1
-			p.output.Tail = []ledger.Record{fromKgo(r)}
-			t.s.halt(p, &processors.Doubt{Kind: processors.DoubtFork,
-				Detail: fmt.Sprintf("%s/%d@%d was written by someone else: the next record would be the second of its seq", p.out, p.id.id, r.Offset)})
+			return fmt.Sprintf("%s/%d@%d", p.out, p.id.id, r.Offset), nil
 		}
 	}
-	return found, nil
+	return "", nil
 }
 
 func (t *txn) observe() {
