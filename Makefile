@@ -17,7 +17,7 @@ RACE = $(shell case "$$($(GO) env GOOS)/$$($(GO) env GOARCH)/$$($(GO) env CGO_EN
 		printf '$(HASH)include <stdlib.h>\n$(HASH)include <pthread.h>\n' | $$($(GO) env CC) -fsyntax-only -x c - 2>/dev/null && echo -race;; esac)
 
 .DEFAULT_GOAL := help
-.PHONY: help up build test lint gen faults faults-short bench fuzz ledger-vectors vuln clean
+.PHONY: help up build test lint gen faults faults-short bench bench-go fuzz ledger-vectors vuln clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r t d; do printf '  %-16s %s\n' "$$t" "$$d"; done
@@ -50,7 +50,10 @@ faults: ## every fault case in full: kill -9, SIGSTOP, outages, full disk, poiso
 faults-short: ## the fault cases in the short form that CI runs
 	$(GO) run ./internal/faults/cmd/faults $(FLAGS)
 
-bench: ## benchmarks, with machine and commit (BENCH=pattern BENCHPKG=./ledger OUT=file)
+bench: ## measure speed, cost and memory, print a table (FLAGS="-run whole -events 300000")
+	@$(GO) run ./internal/bench/cmd/bench $(FLAGS)
+
+bench-go: ## Go benchmarks, with machine and commit (BENCH=pattern BENCHPKG=./ledger OUT=file)
 	@{ echo "machine: $$(uname -sm), $$(getconf _NPROCESSORS_ONLN) x $$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo 2>/dev/null | sort -u | head -1)"; \
 	echo "commit:  $$(git describe --always --dirty 2>/dev/null || echo unknown), $$($(GO) version)"; \
 	echo "command: $(GO) test -run '^$$' -bench '$(BENCH)' -benchmem $(BENCHPKG)"; \

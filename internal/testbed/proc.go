@@ -80,6 +80,12 @@ func (p *Proc) Exit() int {
 	return p.cmd.ProcessState.ExitCode()
 }
 
+// CPU is the CPU time that a process which has ended took, without its children.
+func (p *Proc) CPU() time.Duration {
+	<-p.done
+	return p.cmd.ProcessState.UserTime() + p.cmd.ProcessState.SystemTime()
+}
+
 // Kill ends the process with SIGKILL and waits until it is gone. A process that has
 // ended already is fine.
 func (p *Proc) Kill() error {
