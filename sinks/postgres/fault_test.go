@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/url"
@@ -324,6 +325,39 @@ func TestStalledOwner(t *testing.T) {
 			t.Error("the stalled owner could commit")
 		}
 		next = src.Batch(src.Events(5))
+	}
+	if err := complete(d.rows(), 6); err != nil {
+		t.Error(err)
+	}
+}
+
+// The same in the middle of COPY, where the server waits for rows and heeds no time-out.
+func TestOwnerStallsInCopy(t *testing.T) {
+	d := newDatabase(t)
+	s := d.sink(func(o *postgres.Options) { o.LockTimeout = 100 * time.Millisecond })
+	src, rejects := sinktest.NewSource(t, sinktest.Topic, 0), &sinktest.Rejects{}
+	write(t, s, src.Batch([]sinks.Record{src.First()}))
+	owner := connect(t, d.url(postgres.RoleWriter)+"&application_name=sealstream%20sink&statement_timeout=200")
+	for _, sql := range []string{"BEGIN", "UPDATE sink_offsets SET next_offset = next_offset + 1000"} {
+		if _, err := owner.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rows, stall := io.Pipe()
+	ended := make(chan error, 1)
+	go func() {
+		_, err := owner.PgConn().CopyFrom(t.Context(), rows, "COPY events FROM STDIN (FORMAT BINARY)")
+		ended <- err
+	}()
+	if _, err := stall.Write([]byte("PGCOPY")); err != nil {
+		t.Fatal(err)
+	}
+	if err := quick(s, rejects, nil).Deliver(t.Context(), []sinks.Batch{src.Batch(src.Events(5))}); err != nil {
+		t.Fatal(err)
+	}
+	stall.Close() // it wakes
+	if err := <-ended; err == nil {
+		t.Error("the stalled owner's COPY went on")
 	}
 	if err := complete(d.rows(), 6); err != nil {
 		t.Error(err)

@@ -71,7 +71,11 @@ func New(ctx context.Context, o Options) (*Sink, error) {
 	}
 	prepare(cfg.ConnConfig, sinkApplication)
 	cfg.ConnConfig.RuntimeParams["lock_timeout"] = strconv.FormatInt(o.LockTimeout.Milliseconds(), 10)
-	cfg.AfterConnect = letGo
+	// An owner that falls asleep between two statements of its transaction holds the lock
+	// of its stored offsets: the server lets go before the owner's group session is over.
+	// In the middle of COPY the server heeds no time-out (statement_timeout neither, see
+	// TestOwnerStallsInCopy): there the next owner helps itself, by endStalled.
+	cfg.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = "5000"
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("postgres sink: %w", badURL(err))
@@ -86,16 +90,6 @@ func New(ctx context.Context, o Options) (*Sink, error) {
 	}
 	s.encoders.New = func() any { return newEncoder(s.codec, s.tenants) }
 	return s, nil
-}
-
-// letGo has the server end a transaction whose owner has fallen asleep (a stopped or
-// starved process whose host still answers): it holds the lock of its stored offsets,
-// and whoever takes its partitions over would wait for as long as it sleeps. Between
-// two statements nothing of ours takes time; 5 s are over before its group session is.
-// A sleep in the middle of a statement, that is of COPY, ends with the second limit.
-func letGo(ctx context.Context, conn *pgx.Conn) error {
-	_, err := conn.Exec(ctx, "SET idle_in_transaction_session_timeout = '5s'; SET statement_timeout = '60s'")
-	return err
 }
 
 // Close closes the connections; a write under way ends first.
