@@ -28,7 +28,7 @@ const (
 	readyWithin   = 2 * time.Minute // crash recovery of a large log included
 	stopWithin    = 30 * time.Second
 	respawnAfter  = time.Second
-	respawnAtMost = 30 * time.Second
+	respawnAtMost = 5 * time.Second // a database that stays away stalls the whole installation
 )
 
 // PostgresOptions says where and how the embedded PostgreSQL runs.

@@ -184,6 +184,9 @@ func killSeal(ctx context.Context, s *scene) error {
 		if is {
 			open++
 		}
+		if err := s.killEarly(ctx, roleSeal, "a"); err != nil {
+			return err
+		}
 		if p, err = s.role(roleSeal, "a"); err != nil {
 			return err
 		}
@@ -193,6 +196,23 @@ func killSeal(ctx context.Context, s *scene) error {
 	}
 	s.note("%d kills struck inside a transaction", open)
 	return s.settle(ctx)
+}
+
+// killEarly kills a role while it starts: not at all, once, or a few times in a row.
+func (s *scene) killEarly(ctx context.Context, role, slot string) error {
+	for s.rnd.IntN(3) == 0 {
+		p, err := s.role(role, slot)
+		if err != nil {
+			return err
+		}
+		if err := pass(ctx, s.between(10*time.Millisecond, 600*time.Millisecond)); err != nil {
+			return err
+		}
+		if err := s.strike(p); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // members has a second member of a role join and leave, be killed, and take over.

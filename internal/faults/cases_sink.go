@@ -29,7 +29,7 @@ func killSink(ctx context.Context, s *scene) error {
 			return err
 		}
 		s.watch.begin()
-		if err := s.strike(p); err != nil {
+		if err := errors.Join(s.strike(p), s.killEarly(ctx, roleSink, "a")); err != nil {
 			return err
 		}
 		if p, err = s.sinkBack(ctx); err != nil {

@@ -160,10 +160,23 @@ func Report(w io.Writer, o Options, results []Result) {
 		if len(r.Starts) > 1 {
 			r.Notes = append(r.Notes, fmt.Sprintf("up was ready after %s", durations(r.Starts)))
 		}
+		if len(r.Recoveries) > 2 {
+			r.Notes = append(r.Notes, "first partition sealed again after "+durations(pick(r.Recoveries, func(x Recovery) time.Duration { return x.Sealed })),
+				"all after "+durations(pick(r.Recoveries, func(x Recovery) time.Duration { return x.SealedAll })),
+				"all stored again after "+durations(pick(r.Recoveries, func(x Recovery) time.Duration { return x.StoredAll })))
+		}
 		if len(r.Notes) > 0 {
 			fmt.Fprintf(w, "%s: %s\n", r.Name, strings.Join(r.Notes, "; "))
 		}
 	}
+}
+
+func pick(rs []Recovery, of func(Recovery) time.Duration) []time.Duration {
+	out := make([]time.Duration, len(rs))
+	for i, r := range rs {
+		out[i] = of(r)
+	}
+	return out
 }
 
 // spread is "median / max first partition, max all partitions" of the recoveries.

@@ -236,6 +236,9 @@ func (s *scene) settle(ctx context.Context) error {
 	e.Acked, e.Answered, e.Sightings = s.load.acks, s.load.reads, s.watch.sightings
 	v := Judge(e)
 	s.res.Verdict = v
+	if s.load.failed > 0 {
+		s.note("%d events were never acknowledged", s.load.failed)
+	}
 	for _, d := range v.Doubles() {
 		s.logf("doubled by the producer's retry: %s", d)
 	}
