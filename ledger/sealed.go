@@ -126,7 +126,7 @@ func (s *Sealed) markerFaults(g *Genesis, id ID, seq uint64) []string {
 	}
 	fault(p.Ledger != id, "previous ledger id")
 	fault(p.Size != seq, "previous size")
-	fault(p.Leaf != st.Prev, "prev")
+	fault(p.Leaf != st.Prev, "previous leaf hash")
 	return faults
 }
 

@@ -123,7 +123,6 @@ func (t *track) fix(m *marker) {
 	t.fixed = true
 	t.topic = m.body.SourceID
 	t.partition = uint32(m.body.Partition)
-	t.eventIDs = 0
 	if m.body.EventIDs {
 		t.eventIDs = FlagEventID
 	}

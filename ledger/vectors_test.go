@@ -244,8 +244,8 @@ func TestRejectVectors(t *testing.T) {
 		}
 	}
 	readJSON(t, "testdata/rejects.json", &f)
-	if len(f.Cases) != 134 {
-		t.Errorf("%d cases, want 134", len(f.Cases))
+	if len(f.Cases) != 138 {
+		t.Errorf("%d cases, want 138", len(f.Cases))
 	}
 	for _, c := range f.Cases {
 		t.Run(c.Name, func(t *testing.T) {

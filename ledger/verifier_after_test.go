@@ -66,6 +66,18 @@ func TestVerifierStaysWatchful(t *testing.T) {
 					flipSeal(&r[i+1], atSeq)
 					return r
 				}, []string{"ALTERED " + name(i-1), "ALTERED " + name(i+1)}},
+				{"an epoch, then an old copy", func(r []Record) []Record {
+					flipSeal(&r[i-1], atEpoch)
+					return slices.Insert(r, i, cloneRecord(f.records[0]))
+				}, []string{"FORK A0", "ALTERED " + name(i-1)}},
+				{"an epoch undecided, then two old copies", func(r []Record) []Record {
+					flipSeal(&r[i-1], atEpoch)
+					return slices.Insert(r, i+1, cloneRecord(f.records[0]), cloneRecord(f.records[0]))
+				}, []string{"FORK A0", "FORK A0", "ALTERED " + name(i)}},
+				{"two unreadable", func(r []Record) []Record {
+					r[i].Headers, r[i+1].Headers = nil, nil
+					return r
+				}, []string{"ALTERED " + name(i), "ALTERED " + name(i+1)}},
 				{"a higher offset, then a gap", func(r []Record) []Record {
 					flipSeal(&r[i-1], atOffset+2)
 					return slices.Delete(r, i, i+1)
@@ -130,7 +142,10 @@ func TestVerifierFollowsBranches(t *testing.T) {
 			t.Errorf("a block moved: %+v", got)
 		}
 		flipSeal(&records[9], atPrev) // within the block
-		f.check(t, "a block moved and altered", f.options(), records, "GAP A5", "EXTRA A5", "ALTERED "+f.name(t, 6))
+		f.check(t, "a block moved and altered", f.options(), records, "GAP A5", "EXTRA A5", "ALTERED A6")
+		flipSeal(&records[9], atPrev)
+		flipSeal(&records[7], atEpoch) // in front of it, where the ledger goes on behind it
+		f.check(t, "a block moved, one before it altered", f.options(), records, "GAP A5", "EXTRA A5", "ALTERED A10")
 	}
 }
 
@@ -168,6 +183,12 @@ func TestVerifierDetails(t *testing.T) {
 		{func(r []Record) []Record { flipSeal(&r[5], atLedger); return r }, "differs in: ledger id"},
 		{func(r []Record) []Record { r[6].TimeMs++; r[6].Value = nil; return r }, "differs in: commitment to key, headers and value, record timestamp"},
 		{func(r []Record) []Record { flipSeal(&r[14], atTopic); return r }, "differs in: source topic id"},
+		{func(r []Record) []Record { flipSeal(&r[15], atPartition+3); return r }, "differs in: source partition"},
+		{func(r []Record) []Record {
+			flipSeal(&r[15], atPartition+3)
+			flipSeal(&r[15], atTopic)
+			return r
+		}, "differs in: source partition, source topic id"},
 	} {
 		findings, _ := verify(f.options(), c.change(f.clone()))
 		if len(findings) != 1 || findings[0].Detail != c.want {
@@ -189,6 +210,32 @@ func TestVerifierCountsAroundUnreadable(t *testing.T) {
 	f.check(t, "one unreadable before the genesis, one missing behind it", f.options(), records, "ALTERED ?0", "GAP A1")
 	records = slices.Insert(f.clone()[3:], 0, Record{}, Record{})
 	f.check(t, "two unreadable for three", f.options(), records, "ALTERED ?0", "ALTERED ?1", "GAP A2")
+}
+
+// TestVerifierAllocatesNothing on a partition without findings, with keys or without.
+func TestVerifierAllocatesNothing(t *testing.T) {
+	for _, keys := range []*Keyring{nil, testKeys(t, 1)} {
+		c, genesis := mustStart(t, testGenesis(), testKeys(t, 1))
+		v := NewVerifier(VerifierOptions{Partition: 3, Keys: keys})
+		records := []Record{genesis}
+		for i := range 1200 {
+			src := benchRecord(i % 3)
+			src.Offset = int64(i)
+			records = append(records, mustAppend(t, c, src))
+		}
+		for i := range 2 {
+			v.Next(&records[i])
+		}
+		n := 2
+		if got := testing.AllocsPerRun(1000, func() {
+			if f := v.Next(&records[n]); f != nil {
+				t.Fatal(f)
+			}
+			n++
+		}); got != 0 {
+			t.Errorf("%v allocations per record", got)
+		}
+	}
 }
 
 // TestVerifierFinishTwice says nothing twice.
