@@ -46,6 +46,25 @@ type Output struct {
 	First func(match func(*ledger.Record) bool) (*ledger.Record, error)
 }
 
+// LastReadable returns the last record of the tail that is a sealed record, nil when
+// none is: what somebody else wrote behind it does not hide it.
+func (o Output) LastReadable() *ledger.Sealed {
+	for i := len(o.Tail) - 1; i >= 0; i-- {
+		if s, err := ledger.Open(&o.Tail[i]); err == nil {
+			return &s
+		}
+	}
+	return nil
+}
+
+// LastLeaf is what an [Order] for this output must say in Leaf.
+func (o Output) LastLeaf() string {
+	if s := o.LastReadable(); s != nil {
+		return s.Leaf().String()
+	}
+	return NoneReadable
+}
+
 // A Processor makes the fold of a partition from what the output partition holds.
 type Processor interface {
 	// Restore decides from where the fold of in goes on. A *[Doubt] stops the

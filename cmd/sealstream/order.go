@@ -11,10 +11,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sealstream/sealstream/internal/secrets"
 	"github.com/sealstream/sealstream/internal/stream"
 	"github.com/sealstream/sealstream/ledger"
 	"github.com/sealstream/sealstream/processors"
 	"github.com/sealstream/sealstream/schemas"
+	"github.com/sealstream/sealstream/sinks/postgres"
 )
 
 // noneReadable is how --expect-leaf spells processors.NoneReadable.
@@ -104,6 +106,12 @@ func resume(ctx context.Context, e *env, cfg *Config, o *orderFlags) error {
 	if err != nil {
 		return err
 	}
+	if order.Leaf == processors.NoneReadable && order.Previous == "none" {
+		if order.Previous, err = storedLedger(ctx, cfg, source, order.Partition); err != nil {
+			return fmt.Errorf("nothing of %s/%d is readable, so the order must name the ledger that was there: give --previous \"<id> <size> <base64 leaf>\" from a report or a backup: %w", source, o.partition, err)
+		}
+		_, _ = fmt.Fprintf(e.stderr, "the ledger before, as PostgreSQL has it: %s\n", order.Previous)
+	}
 	text, err := json.Marshal(order)
 	if err != nil {
 		return err
@@ -153,12 +161,7 @@ func (o *orderFlags) order(ctx context.Context, sc stream.Config, source string)
 	if err != nil {
 		return processors.Order{}, fmt.Errorf("look at %s/%d: %w", schemas.SealedName(source), o.partition, err)
 	}
-	leaf := processors.NoneReadable
-	if n := len(out.Tail); n > 0 {
-		if s, err := ledger.Open(&out.Tail[n-1]); err == nil {
-			leaf = s.Leaf().String()
-		}
-	}
+	leaf := out.LastLeaf()
 	want := o.leaf
 	if want == noneReadable {
 		want = processors.NoneReadable
@@ -174,6 +177,37 @@ func (o *orderFlags) order(ctx context.Context, sc stream.Config, source string)
 	order := processors.Order{ID: act.ID, Source: source, Partition: int32(o.partition), OutputID: out.ID.String(), End: out.End,
 		Leaf: leaf, Previous: o.previous, Reason: o.reason, By: o.by}
 	return order, order.Validate()
+}
+
+// storedLedger asks PostgreSQL which open ledger a partition had, and how far it got.
+func storedLedger(ctx context.Context, cfg *Config, source string, partition int32) (string, error) {
+	url, err := secrets.ReadText(cfg.SinkPostgres.ReaderURLFile)
+	if err != nil {
+		return "", err
+	}
+	r, err := postgres.NewReader(ctx, postgres.ReaderOptions{URL: url.Reveal(), Codec: schemas.NewCodec(nil), Conns: 1})
+	if err != nil {
+		return "", err
+	}
+	defer r.Close()
+	all, err := r.Ledgers(ctx)
+	if err != nil {
+		return "", err
+	}
+	found := ""
+	for _, l := range all {
+		if l.Source != source || l.Partition != partition || l.Closed || l.Size == 0 {
+			continue
+		}
+		if found != "" {
+			return "", fmt.Errorf("PostgreSQL has several open ledgers of %s/%d", source, partition)
+		}
+		found = (&ledger.Previous{Ledger: l.ID, Size: l.Size, Leaf: l.Head}).String()
+	}
+	if found == "" {
+		return "", fmt.Errorf("PostgreSQL has no open ledger of %s/%d", source, partition)
+	}
+	return found, nil
 }
 
 // applied waits until the sealed partition has grown: the owning seal took the order.

@@ -19,7 +19,7 @@ func seedSample(ctx context.Context, r *runtime, p *producers.Producer, k *produ
 	msgs := make([]producers.Message, len(sample))
 	for i := range sample {
 		m := &sample[i]
-		msgs[i] = producers.Message{Topic: r.named(m.Stream).Name, Key: m.Key, Value: m.Value, Headers: m.Headers, TimeMs: m.TimeMs}
+		msgs[i] = producers.Message{Topic: r.named(m.Stream).Name, Key: m.Key, Value: m.Value, Headers: m.Headers}
 	}
 	for _, res := range p.Send(ctx, msgs) {
 		if res.Err != nil {

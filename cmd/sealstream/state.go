@@ -58,6 +58,9 @@ func openDirState(dir string) (s *dirState, fresh bool, err error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return s, false, err
 	}
+	if _, serr := os.Stat(filepath.Join(dir, "broker", "broker.json")); serr == nil {
+		return nil, false, fmt.Errorf("data directory %s has a broker's log and no %s, which holds the name of its ledgers: restore that file from a backup; a new name would stop every partition", dir, stateFile)
+	}
 	var random [16]byte
 	_, _ = rand.Read(random[:]) // never fails
 	s = &dirState{Version: stateVersion, Name: hex.EncodeToString(random[:]) + ".sealstream.invalid/log"}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -94,6 +95,7 @@ type delivery struct {
 
 	mu    sync.Mutex
 	parts map[sinks.Partition]*sinkPart
+	stuck bool // some partition waits for a person; the session begins again now and then to look
 }
 
 // sinkPart is one owned partition. pos is the stored offset as this member knows it.
@@ -101,6 +103,7 @@ type sinkPart struct {
 	id      sinks.Partition
 	worker  int
 	pos     int64
+	stored  atomic.Int64 // pos, for the lag
 	revoked atomic.Bool
 }
 
@@ -127,7 +130,9 @@ func deliverSession(ctx context.Context, o *DeliveryOptions) error {
 		queues[i] = make(chan run, 64)
 		wg.Go(func() { d.work(queues[i]) })
 	}
+	wg.Go(d.measure)
 	d.poll(queues)
+	d.fail(nil)
 	for _, q := range queues {
 		close(q)
 	}
@@ -184,21 +189,40 @@ func (d *delivery) positions(ctx context.Context, offsets map[string]map[int32]k
 }
 
 func (d *delivery) adopt(ctx context.Context, offsets map[string]map[int32]kgo.Offset, pos map[sinks.Partition]int64) (map[string]map[int32]kgo.Offset, error) {
-	starts, err := kadm.NewClient(d.cl).ListStartOffsets(ctx, d.Topics...)
+	adm := kadm.NewClient(d.cl)
+	starts, err := adm.ListStartOffsets(ctx, d.Topics...)
 	if err != nil {
 		return nil, fmt.Errorf("list start offsets: %w", err)
+	}
+	ends, err := adm.ListEndOffsets(ctx, d.Topics...)
+	if err != nil {
+		return nil, fmt.Errorf("list end offsets: %w", err)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for p, at := range pos {
 		from := at
+		if e, ok := ends.Lookup(p.Topic, p.ID); ok && e.Err == nil && e.Offset < at {
+			// The topic was cut or made anew. What is there now is not what was stored,
+			// so nothing may be stored behind it until a person has looked.
+			d.stuck = true
+			d.Alarms.Raise(Alarm{Stage: d.Stage, Key: p.String(), Kind: "stored_offset_past_end", Detail: fmt.Sprintf(
+				"the sink has stored up to offset %d, the topic ends at %d: the topic was cut or made anew, or the stored offset was changed; nothing of this partition is stored", at, e.Offset)})
+			d.cl.PauseFetchPartitions(map[string][]int32{p.Topic: {p.ID}})
+			offsets[p.Topic][p.ID] = kgo.NewOffset().At(e.Offset).WithEpoch(-1)
+			continue
+		}
+		d.Alarms.Clear(d.Stage, p.String(), "stored_offset_past_end")
+		d.cl.ResumeFetchPartitions(map[string][]int32{p.Topic: {p.ID}})
 		if s, ok := starts.Lookup(p.Topic, p.ID); ok && s.Err == nil && s.Offset > at {
 			// Trimmed by our own scheduler before this sink had it, or a new sink on an
 			// old ledger: what is gone cannot be stored.
 			d.Log.ErrorContext(ctx, "sealed records were trimmed before this sink stored them", "topic", p.Topic, "partition", p.ID, "stored", at, "log_start", s.Offset)
 			from = s.Offset
 		}
-		d.parts[p] = &sinkPart{id: p, worker: int(p.ID) % d.Workers, pos: at}
+		part := &sinkPart{id: p, worker: int(p.ID) % d.Workers, pos: at}
+		part.stored.Store(at)
+		d.parts[p] = part
 		offsets[p.Topic][p.ID] = kgo.NewOffset().At(from).WithEpoch(-1)
 	}
 	return offsets, nil
@@ -246,14 +270,7 @@ func (d *delivery) poll(queues []chan run) {
 			if part == nil {
 				return // revoked meanwhile
 			}
-			if d.Lag != nil {
-				d.Lag.WithLabelValues(fp.Topic, fmt.Sprint(fp.Partition)).Set(float64(fp.HighWatermark - fp.Records[len(fp.Records)-1].Offset - 1))
-			}
-			r, err := d.open(part, fp.Records)
-			if err != nil {
-				d.fail(err)
-				return
-			}
+			r := d.open(part, fp.Records)
 			d.queued.Add(int64(r.bytes))
 			select {
 			case queues[part.worker] <- r:
@@ -276,20 +293,52 @@ func (d *delivery) pollErrors(fs kgo.Fetches) (fatal error) {
 	return fatal
 }
 
-// open takes sealed records apart. A record that is none stops the partition's sink:
-// only the seal may write here, so something is wrong that verify will name.
-func (d *delivery) open(part *sinkPart, ks []*kgo.Record) (run, error) {
+// open takes sealed records apart. A record that is none was written by somebody else,
+// since only the seal may write here. It is passed, with an alarm: it is no evidence,
+// and evidence behind it and in other partitions must not wait for it. Verify names it.
+func (d *delivery) open(part *sinkPart, ks []*kgo.Record) run {
 	r := run{part: part, recs: make([]sinks.Record, 0, len(ks))}
 	in := fromFetch(make([]ledger.Record, 0, len(ks)), ks)
 	for i := range in {
 		s, err := ledger.Open(&in[i])
 		if err != nil {
 			d.Alarms.Raise(Alarm{Stage: d.Stage, Key: part.id.String(), Kind: "not_a_sealed_record",
-				Detail: fmt.Sprintf("%s@%d: %v: someone else writes this topic; nothing behind it is stored", part.id, in[i].Offset, err)})
-			return r, fmt.Errorf("open %s@%d: %w", part.id, in[i].Offset, err)
+				Detail: fmt.Sprintf("offset %d: %v: someone else writes this topic; the record is passed", in[i].Offset, err)})
+			continue
 		}
 		r.recs = append(r.recs, sinks.Record{Offset: in[i].Offset, Sealed: s})
 		r.bytes += recordBytes(&in[i])
 	}
-	return r, nil
+	return r
+}
+
+// measure shows how far the stored offsets are behind the topics, also while nothing
+// is read, and ends a session in which a partition is stuck after a while, so that the
+// next one looks whether it was mended.
+func (d *delivery) measure() {
+	adm, began := kadm.NewClient(d.cl), time.Now()
+	for pause(d.ctx, 2*time.Second) == nil {
+		d.mu.Lock()
+		stuck := d.stuck
+		d.mu.Unlock()
+		if stuck && time.Since(began) > 30*time.Second {
+			d.fail(plannedRestart("looking again at a partition that is stuck"))
+			return
+		}
+		if d.Lag == nil {
+			continue
+		}
+		ends, err := adm.ListCommittedOffsets(d.ctx, d.Topics...)
+		if err != nil {
+			continue // the next look will tell
+		}
+		d.mu.Lock()
+		for id, p := range d.parts {
+			if e, ok := ends.Lookup(id.Topic, id.ID); ok && e.Err == nil {
+				// One offset behind the last record is its transaction's marker.
+				d.Lag.WithLabelValues(id.Topic, strconv.Itoa(int(id.ID))).Set(float64(max(0, e.Offset-p.stored.Load()-1)))
+			}
+		}
+		d.mu.Unlock()
+	}
 }

@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/sealstream/sealstream/internal/stream"
 	"github.com/sealstream/sealstream/ledger"
@@ -22,12 +25,13 @@ func (b *bench) startSink(slot string, sink sinks.Sink, rejects sinks.Rejecter) 
 	log := slog.New(slog.NewTextHandler(testWriter{b.t}, nil))
 	d := sinks.NewDeliverer(sink, rejects, sinks.DeliverOptions{Sink: "memory", RetryMin: time.Millisecond, RetryMax: 20 * time.Millisecond,
 		BreakerOpen: 50 * time.Millisecond, ConfigOpen: 50 * time.Millisecond}, log, sinks.NewMetrics(nil))
+	b.sinkAlarms = stream.NewAlarms(log, nil)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {
 		done <- stream.RunDelivery(ctx, stream.DeliveryOptions{
 			Kafka: b.cfg, Stage: "sink-memory", Slot: slot, Topics: []string{b.sealed()}, Sink: sink, Deliver: d.Deliver,
-			BatchRecords: 100, Linger: 5 * time.Millisecond, QueueBytes: 64 << 10, Alarms: stream.NewAlarms(log, nil), Log: log,
+			BatchRecords: 100, Linger: 5 * time.Millisecond, QueueBytes: 64 << 10, Alarms: b.sinkAlarms, Log: log,
 		})
 	}()
 	stop = sync.OnceFunc(func() {
@@ -179,4 +183,45 @@ func TestTwoMembersShareASink(t *testing.T) {
 	}
 	stop()
 	b.stored(m, 6, nil)
+}
+
+// What somebody else wrote into a sealed topic holds up nothing: not what follows it,
+// not other partitions.
+func TestAForeignRecordStarvesNoSink(t *testing.T) {
+	b := newBench(t, 2)
+	b.startSeal("a")
+	for p := range int32(2) {
+		b.produce(p, 50)
+		b.sealedEvents(p, 50)
+	}
+	b.send(&kgo.Record{Topic: b.sealed(), Partition: 0, Value: []byte("fake")})
+	m := sinktest.NewMemory(t)
+	b.startSink("a", m, &sinktest.Rejects{})
+	b.produce(1, 50)
+	b.sealedEvents(1, 100)
+	until(t, "rows of both partitions", func() (bool, string) {
+		n := len(m.Rows())
+		return n == 2+150, fmt.Sprint(n)
+	})
+}
+
+// A stored offset behind the end of its partition stops that partition, and says so.
+func TestAStoredOffsetPastTheEndStopsItsPartitionOnly(t *testing.T) {
+	b := newBench(t, 2)
+	b.startSeal("a")
+	for p := range int32(2) {
+		b.produce(p, 50)
+		b.sealedEvents(p, 50)
+	}
+	m := sinktest.NewMemory(t)
+	m.Move(sinks.Partition{Topic: b.sealed(), ID: 0}, 100_000)
+	b.startSink("a", m, &sinktest.Rejects{})
+	until(t, "rows of the other partition", func() (bool, string) {
+		n := len(m.Rows())
+		return n == 51, fmt.Sprint(n)
+	})
+	until(t, "alarm", func() (bool, string) {
+		as := fmt.Sprint(b.sinkAlarms.List())
+		return strings.Contains(as, "stored_offset_past_end"), as
+	})
 }

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/sealstream/sealstream/ledger"
@@ -131,6 +132,10 @@ func RunFold(ctx context.Context, o FoldOptions) error {
 			attempt = 0
 			continue
 		}
+		if errors.Is(err, kerr.FencedInstanceID) || errors.Is(err, kerr.ProducerFenced) {
+			o.Alarms.Raise(Alarm{Stage: o.Stage, Key: o.Slot, Kind: "slot_taken",
+				Detail: fmt.Sprintf("another process runs as slot %s of stage %s: give each its own (--slot)", o.Slot, o.Stage)})
+		}
 		o.Log.WarnContext(ctx, "session ended, recovering from the log", "err", err)
 		_ = pause(ctx, backoff(attempt)) // the loop sees ctx
 	}
@@ -157,6 +162,7 @@ func (r *foldRunner) session(ctx context.Context, restart <-chan struct{}) error
 	defer s.close()
 	stop := context.AfterFunc(ctx, s.wake)
 	defer stop()
+	began := time.Now()
 	for {
 		select {
 		case <-restart:
@@ -170,6 +176,9 @@ func (r *foldRunner) session(ctx context.Context, restart <-chan struct{}) error
 		}
 		if err := s.cycle(ctx); err != nil {
 			return err
+		}
+		if time.Since(began) > 30*time.Second {
+			r.Alarms.Clear(r.Stage, r.Slot, "slot_taken") // two that share one do not last that long
 		}
 		if s.big && time.Now().After(r.bigUntil()) {
 			return plannedRestart("no large records any more")

@@ -380,7 +380,8 @@ func TestOrderForTheControlLedgerItself(t *testing.T) {
 	}
 	m = b.startSeal("a")
 	al := stopped(t, m, processors.DoubtTrimmed)
-	b.order(al, nil)
+	previous := ledger.Previous{Ledger: ledger.ID{1}, Size: 2, Leaf: ledger.Hash{2}}
+	b.order(al, func(o *processors.Order) { o.Previous = previous.String() })
 	m.quiet(t)
 	until(t, "control goes on", func() (bool, string) {
 		n := len(b.readAll(schemas.SealedName(control), 0))
@@ -430,4 +431,38 @@ func (b *bench) forge() {
 		b.t.Fatal(err)
 	}
 	b.send(&kgo.Record{Topic: b.sealed(), Value: src.Value, Timestamp: time.UnixMilli(1), Headers: []kgo.RecordHeader{{Key: ledger.SealHeader, Value: value}}})
+}
+
+// What is no sealed record at all does not hide the head before it: the order closes
+// that ledger, and nothing is sealed a second time.
+func TestJunkInTheOutputIsClosedOver(t *testing.T) {
+	b := newBench(t, 1)
+	b.produce(0, 10)
+	m := b.startSeal("a")
+	b.sealedEvents(0, 10)
+	b.send(&kgo.Record{Topic: b.sealed(), Value: []byte("fake")})
+	m.stop()
+	b.produce(0, 5)
+	m = b.startSeal("a")
+	b.order(stopped(t, m, processors.DoubtMalformed), nil)
+	m.quiet(t)
+	count := func() (bool, string) {
+		n, junk := 0, 0
+		for _, r := range b.readAll(b.sealed(), 0) {
+			if s, err := ledger.Open(&r); err != nil {
+				junk++
+			} else if s.Statement.Kind == ledger.KindEvent {
+				n++
+			}
+		}
+		return n == 15 && junk == 1, fmt.Sprintf("%d events, %d others", n, junk)
+	}
+	until(t, "15 events, each once", count)
+	m.stop()
+	b.startSeal("a") // a restart does not find the old doubt again
+	b.produce(0, 1)
+	until(t, "the 16th event", func() (bool, string) {
+		_, state := count()
+		return state == "16 events, 1 others", state
+	})
 }

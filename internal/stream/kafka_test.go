@@ -59,6 +59,8 @@ type bench struct {
 	source string
 	topics []schemas.Topic
 	cl     *kgo.Client
+
+	sinkAlarms *stream.Alarms // of the sink started last
 }
 
 func newBench(t *testing.T, partitions int32) *bench { return newBenchTB(t, partitions) }

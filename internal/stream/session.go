@@ -191,8 +191,10 @@ func (s *session) pollErrors(ctx context.Context, fs kgo.Fetches) error {
 	fs.EachError(func(topic string, p int32, err error) {
 		switch {
 		case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		case errors.Is(err, kerr.FencedInstanceID):
+			fatal = fmt.Errorf("another process runs as slot %s of stage %s: give each its own slot (--slot): %w", s.r.Slot, s.r.Stage, err)
 		case errors.Is(err, kerr.OffsetOutOfRange), errors.Is(err, kerr.UnknownTopicID), errors.Is(err, kerr.InconsistentTopicID),
-			errors.Is(err, kerr.FencedInstanceID), errors.Is(err, kgo.ErrClientClosed):
+			errors.Is(err, kgo.ErrClientClosed):
 			fatal = fmt.Errorf("poll %s/%d: %w", topic, p, err)
 		default:
 			s.r.Log.WarnContext(ctx, "poll error", "topic", topic, "partition", p, "err", err)
@@ -246,14 +248,8 @@ func (r *foldRunner) halt(p *part, d *processors.Doubt) {
 	r.mu.Lock()
 	r.stopped[p.id] = stoppedPartition{outputID: p.output.ID, end: p.output.End}
 	r.mu.Unlock()
-	leaf := processors.NoneReadable
-	if n := len(p.output.Tail); n > 0 {
-		if sealed, err := ledger.Open(&p.output.Tail[n-1]); err == nil {
-			leaf = sealed.Leaf().String()
-		}
-	}
 	r.Alarms.Raise(Alarm{Stage: r.Stage, Key: p.id.String(), Kind: string(d.Kind), Detail: d.Detail, Facts: map[string]string{
 		"source": p.id.topic, "partition": strconv.Itoa(int(p.id.id)),
-		"output_id": p.output.ID.String(), "end": strconv.FormatInt(p.output.End, 10), "leaf": leaf,
+		"output_id": p.output.ID.String(), "end": strconv.FormatInt(p.output.End, 10), "leaf": p.output.LastLeaf(),
 	}})
 }

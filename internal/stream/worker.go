@@ -98,6 +98,7 @@ func (d *delivery) store(g *gathered) error {
 		marks := make([]*kgo.Record, len(batches))
 		for i, b := range batches {
 			parts[i].pos = b.Next
+			parts[i].stored.Store(b.Next)
 			marks[i] = &kgo.Record{Topic: b.Partition.Topic, Partition: b.Partition.ID, Offset: b.Next - 1, LeaderEpoch: -1}
 		}
 		d.cl.MarkCommitRecords(marks...)

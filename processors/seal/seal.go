@@ -55,8 +55,11 @@ func (p *Processor) Restore(in processors.Input, out processors.Output) (process
 		}
 		return p.begin(in, nil)
 	}
-	head, err := p.readTail(in, out)
+	head, salted, err := p.readTail(in, out)
 	if err != nil {
+		return nil, err
+	}
+	if err := p.checkMaster(in, out, salted); err != nil {
 		return nil, err
 	}
 	genesis, err := p.genesisOf(in, out, head)
@@ -114,30 +117,58 @@ func (p *Processor) explain(in processors.Input, out processors.Output) error {
 	return nil
 }
 
-// readTail opens the records at the end of the output and checks that they are one
-// chain. It returns the head.
-func (p *Processor) readTail(in processors.Input, out processors.Output) (*ledger.Sealed, error) {
-	var prev *ledger.Sealed
-	for i := range out.Tail {
+// readTail opens the records at the end of the output, from the last genesis among
+// them on, and checks that they are one chain. What lies before that genesis was
+// settled when its ledger began: by a close, or by an operator's order. It returns the
+// head, and the last salted event if there is one.
+func (p *Processor) readTail(in processors.Input, out processors.Output) (head, salted *ledger.Sealed, err error) {
+	from := 0
+	for i := len(out.Tail) - 1; i > 0; i-- {
+		if s, err := ledger.Open(&out.Tail[i]); err == nil && s.Statement.Kind == ledger.KindGenesis {
+			from = i
+			break
+		}
+	}
+	for i := from; i < len(out.Tail); i++ {
 		r := &out.Tail[i]
 		s, err := ledger.Open(r)
 		if err != nil {
-			return nil, doubt(processors.DoubtMalformed, "%s/%d@%d is not a sealed record: %v", out.Topic, in.Partition, r.Offset, err)
+			return nil, nil, doubt(processors.DoubtMalformed, "%s/%d@%d is not a sealed record: %v", out.Topic, in.Partition, r.Offset, err)
 		}
-		if prev != nil {
-			if err := follows(prev, &s); err != nil {
-				return nil, doubt(kindOf(prev, &s), "%s/%d@%d: %v", out.Topic, in.Partition, r.Offset, err)
+		if head != nil {
+			if err := follows(head, &s); err != nil {
+				return nil, nil, doubt(kindOf(head, &s), "%s/%d@%d: %v", out.Topic, in.Partition, r.Offset, err)
 			}
 		}
-		prev = &s
+		head = &s
+		if s.Statement.SaltKey != 0 {
+			salted = &s
+		}
 	}
-	if prev.Statement.Kind == ledger.KindClose {
-		return nil, doubt(processors.DoubtMalformed, "%s/%d ends with a close record without the genesis of its successor", out.Topic, in.Partition)
+	if head.Statement.Kind == ledger.KindClose {
+		return nil, nil, doubt(processors.DoubtMalformed, "%s/%d ends with a close record without the genesis of its successor", out.Topic, in.Partition)
 	}
-	if prev.Statement.Partition != uint32(in.Partition) {
-		return nil, doubt(processors.DoubtMalformed, "%s/%d ends with a statement about partition %d", out.Topic, in.Partition, prev.Statement.Partition)
+	if head.Statement.Partition != uint32(in.Partition) {
+		return nil, nil, doubt(processors.DoubtMalformed, "%s/%d ends with a statement about partition %d", out.Topic, in.Partition, head.Statement.Partition)
 	}
-	return prev, nil
+	return head, salted, nil
+}
+
+// checkMaster derives the salt of a sealed event again. Another master under the same
+// number would go on under salts that nobody can derive later.
+func (p *Processor) checkMaster(in processors.Input, out processors.Output, s *ledger.Sealed) error {
+	if s == nil {
+		return nil
+	}
+	salter, err := p.o.Keys.Salter(s.Statement.Ledger, s.Statement.SaltKey)
+	if err != nil {
+		return nil // not held: whether that matters is for the chain to say
+	}
+	if salter.Salt(s.Statement.Seq) != s.Salt {
+		return doubt(processors.DoubtSaltKey, "salt master %d is not the one that %s/%d was sealed with: restore the right file",
+			s.Statement.SaltKey, out.Topic, in.Partition)
+	}
+	return nil
 }
 
 func kindOf(a, b *ledger.Sealed) processors.DoubtKind {
@@ -204,7 +235,7 @@ func (p *Processor) Resume(in processors.Input, out processors.Output, o process
 	if in.TopicID == (ledger.TopicID{}) {
 		return nil, fmt.Errorf("the brokers name no topic id for %s", in.Topic)
 	}
-	head := readable(out)
+	head := out.LastReadable()
 	if head == nil {
 		if o.Leaf != processors.NoneReadable {
 			return nil, fmt.Errorf("the order expects leaf %s, but no record is readable", o.Leaf)
@@ -213,24 +244,16 @@ func (p *Processor) Resume(in processors.Input, out processors.Output, o process
 		if err != nil {
 			return nil, fmt.Errorf("previous: %w", err)
 		}
+		if previous == nil {
+			// The same genesis body would give the lost ledger's own id a second time.
+			return nil, errors.New("previous: nothing is readable, so the order must name the ledger that was here, as PostgreSQL or a report has it")
+		}
 		return p.begin(in, previous)
 	}
 	if leaf := head.Leaf().String(); o.Leaf != leaf {
 		return nil, fmt.Errorf("the order expects leaf %q, the last readable record has %s", o.Leaf, leaf)
 	}
 	return p.succeed(in, out, head)
-}
-
-// readable returns the last record of the output that can be read, nil if there is none.
-func readable(out processors.Output) *ledger.Sealed {
-	if len(out.Tail) == 0 {
-		return nil
-	}
-	s, err := ledger.Open(&out.Tail[len(out.Tail)-1])
-	if err != nil {
-		return nil
-	}
-	return &s
 }
 
 // succeed closes the ledger of head and begins the next one.

@@ -26,6 +26,14 @@ func keys(t interface{ Fatal(...any) }, ids ...uint32) *ledger.Keyring {
 	return k
 }
 
+func otherKeys(t interface{ Fatal(...any) }) *ledger.Keyring {
+	k, err := ledger.NewKeyring(map[uint32][]byte{1: bytes.Repeat([]byte{0xee}, 32)}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
 const name = "audit.example.com/log"
 
 var topicID = ledger.TopicID{1, 2, 3}
@@ -123,6 +131,7 @@ func TestRestoreDecides(t *testing.T) {
 		{name: "another cluster", change: func(in *processors.Input, _ *processors.Output) { in.Cluster = "c2" }, doubt: processors.DoubtIdentity},
 		{name: "another name", p: seal.New(seal.Options{Name: "other.example.com/log", Keys: keys(t, 1)}), doubt: processors.DoubtIdentity},
 		{name: "master missing", p: seal.New(seal.Options{Name: name}), doubt: processors.DoubtSaltKey},
+		{name: "another master of that number", p: seal.New(seal.Options{Name: name, Keys: otherKeys(t)}), doubt: processors.DoubtSaltKey},
 		{name: "newer master", p: seal.New(seal.Options{Name: name, Keys: keys(t, 1, 2)}), next: 5},
 		{name: "genesis purged", change: func(_ *processors.Input, out *processors.Output) {
 			tail := out.Tail[2:]
@@ -260,6 +269,9 @@ func TestResumeWithNothingReadableTakesPreviousFromTheOrder(t *testing.T) {
 	g, err := ledger.ParseGenesis(s.GenesisBody())
 	if err != nil || g.Previous == nil || *g.Previous != prev || f.Next() != 0 {
 		t.Fatalf("genesis %+v at %d, %v", g, f.Next(), err)
+	}
+	if _, err := p.Resume(in, out, processors.Order{Leaf: processors.NoneReadable, Previous: "none"}); err == nil {
+		t.Error("an order that does not name the lost ledger was taken: the new one would get its id")
 	}
 	if _, err := p.Resume(in, out, processors.Order{Leaf: processors.NoneReadable, Previous: "something"}); err == nil {
 		t.Error("a malformed previous was taken")
