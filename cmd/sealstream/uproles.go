@@ -150,7 +150,7 @@ func (u *up) banner() error {
 	fmt.Fprintf(&b, "\nA token of the role auditor, valid for %d days:\n\n  %s\n", int(tokenLife.Hours()/24), token.Reveal())
 	fmt.Fprintf(&b, "\nTry:\n\n")
 	if u.info.API != "" {
-		fmt.Fprintf(&b, "  curl -H \"Authorization: Bearer $(cat %s)\" \"%s/v1/events?limit=5\"\n", filepath.Join(dir, tokenDir, string(auth.Auditor)), u.info.API)
+		fmt.Fprintf(&b, "  curl -H \"Authorization: Bearer $(cat %s)\" \"%s/v1/events?category=authentication&limit=5\"\n", filepath.Join(dir, tokenDir, string(auth.Auditor)), u.info.API)
 	}
 	fmt.Fprintf(&b, "  %s ingest --data %s --format cloudtrail PATH...\n", exe, dir)
 	fmt.Fprintf(&b, "  %s verify --data %s\n\nCtrl-C stops it.\n\n", exe, dir)
