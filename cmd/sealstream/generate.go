@@ -59,6 +59,7 @@ event per line.`)
 	if err != nil {
 		return err
 	}
+	tuneMemory(e.getenv, toolGC, 0)
 	if o.configFile == "" && o.dataDir == "" {
 		return o.print(ctx, e)
 	}

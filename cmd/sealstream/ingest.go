@@ -89,6 +89,7 @@ func (o *ingestFlags) check(paths []string) error {
 }
 
 func ingestPaths(ctx context.Context, e *env, cfg *Config, o *ingestFlags, paths []string) error {
+	tuneMemory(e.getenv, toolGC, 0)
 	base, err := streamTopic(o.stream)
 	if err != nil {
 		return err

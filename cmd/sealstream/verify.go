@@ -38,6 +38,7 @@ Exit code 0: clean; 1: findings; 2: something could not be checked.`)
 	if err != nil {
 		return err
 	}
+	tuneMemory(e.getenv, toolGC, 0)
 	o, closeAll, err := verifyOptions(cfg, *ledgerOnly)
 	if err != nil {
 		return err

@@ -17,10 +17,10 @@ func TestParseBench(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff(map[string]float64{"ns/op": 812, "cpu-us/rec": 3.5, "B/op": 0, "allocs/op": 0}, got); d != "" {
+	if d := cmp.Diff(map[string]float64{operations: 100, "ns/op": 812, "cpu-us/rec": 3.5, "B/op": 0, "allocs/op": 0}, got); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
 	}
-	for _, bad := range []string{"PASS\nok x 1s\n", "BenchmarkX 1 two ns/op\n"} {
+	for _, bad := range []string{"PASS\nok x 1s\n", "BenchmarkX 1 two ns/op\n", "BenchmarkX 0 2 ns/op\n"} {
 		if _, err := parseBench(bad); err == nil {
 			t.Errorf("%q: want an error", bad)
 		}
