@@ -40,6 +40,32 @@ func awaitTopics(ctx context.Context, r *runtime) error {
 	}
 }
 
+// watchTopics raises an alarm when a topic disappears or gets a setting that would lose
+// or refuse evidence, for as long as that stands.
+func watchTopics(ctx context.Context, r *runtime) {
+	const stage, key, kind = "topics", "all", "topics_wrong"
+	tick := time.NewTicker(10 * time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		cctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+		problems, err := stream.CheckTopics(cctx, r.kafka, r.topics)
+		cancel()
+		switch {
+		case err != nil: // brokers that do not answer are for /readyz to say
+		case len(problems) == 0:
+			r.alarms.Clear(stage, key, kind)
+		default:
+			r.alarms.Raise(stream.Alarm{Stage: stage, Key: key, Kind: kind,
+				Detail: fmt.Sprintf("%s (and %d more): sealstream topics check lists all", problems[0], len(problems)-1)})
+		}
+	}
+}
+
 // serveMonitor answers /metrics, /healthz and /readyz of roles without the API, on
 // loopback only: they show what is stored where.
 func serveMonitor(ctx context.Context, addr string, r *runtime, metrics *prometheus.Registry) error {

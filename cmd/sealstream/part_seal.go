@@ -68,6 +68,7 @@ type sealPart struct {
 
 // runSeal seals until ctx ends.
 func runSeal(ctx context.Context, r *runtime, p sealPart) error {
+	go watchTopics(ctx, r)
 	pairs := map[string]string{}
 	names, limits := r.sources()
 	for _, s := range names {

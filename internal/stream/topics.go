@@ -127,7 +127,7 @@ func checkTopics(ctx context.Context, cl *kgo.Client, topics []schemas.Topic) ([
 		if _, ok := have[t.Name]; ok {
 			names = append(names, t.Name)
 		} else {
-			problems = append(problems, fmt.Sprintf("%s: missing: run sealstream topics", t.Name))
+			problems = append(problems, fmt.Sprintf("%s: missing: run sealstream topics create", t.Name))
 		}
 	}
 	if len(names) == 0 {
