@@ -469,7 +469,9 @@ func TestOrder(t *testing.T) {
 	// An empty partition has nothing readable.
 	empty := slices.Clone(base)
 	empty[5] = "4"
-	p.do(t, empty...).want(t, exitDone, processors.NoneReadable)
+	// The order must then name the ledger before, else the new one would get its id.
+	p.do(t, empty...).want(t, exitNotDone, "give --previous")
+	p.do(t, append(slices.Clone(empty), "--previous", strings.Repeat("a", 32)+" 3 "+strings.Repeat("A", 43)+"=")...).want(t, exitDone, processors.NoneReadable)
 	// Nobody applies it here.
 	waiting := slices.Clone(base)
 	waiting[len(waiting)-1] = "600ms"
