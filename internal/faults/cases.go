@@ -121,7 +121,6 @@ func terminateUp(ctx context.Context, s *scene) error {
 	if err := s.flowing(ctx); err != nil {
 		return err
 	}
-	var took []time.Duration
 	for range s.n(2, 8) {
 		if err := pass(ctx, s.between(0, time.Second)); err != nil {
 			return err
@@ -140,7 +139,7 @@ func terminateUp(ctx context.Context, s *scene) error {
 		if code != 0 {
 			return fmt.Errorf("SIGTERM under load: exit code %d; its log ends with:\n%s", code, s.up.Tail())
 		}
-		took = append(took, time.Since(began))
+		s.timed("stopped", began)
 		s.struck()
 		if err := s.startUp(ctx); err != nil {
 			return err
@@ -149,7 +148,6 @@ func terminateUp(ctx context.Context, s *scene) error {
 			return err
 		}
 	}
-	s.note("stopped after %s", durations(took))
 	return s.settle(ctx)
 }
 
@@ -272,7 +270,7 @@ func (s *scene) join(ctx context.Context, role, group, slot string) (*testbed.Pr
 	if err := s.shared(ctx, group, slot); err != nil {
 		return nil, errors.Join(err, alive(p))
 	}
-	s.note("%s joined after %.2f s", slot, time.Since(began).Seconds())
+	s.timed("joined", began)
 	s.struck()
 	return p, s.back(ctx, 40*time.Second)
 }

@@ -160,7 +160,7 @@ func (s *scene) killServerUnder(ctx context.Context, p *testbed.Proc) error {
 	if err != nil {
 		return fmt.Errorf("its server is gone, ingest must end within %v: %w", ingestEnds, err)
 	}
-	s.note("gave up after %.1f s", time.Since(began).Seconds())
+	s.timed("gave up", began)
 	if code == 0 || !strings.Contains(p.Log(), "run the same command again") {
 		return fmt.Errorf("its server is gone, ingest ends with exit code %d and says:\n%s", code, p.Tail())
 	}

@@ -297,7 +297,7 @@ func (s *scene) fill(ctx context.Context, d *disk, felt func() bool) error {
 	if err != nil {
 		return fmt.Errorf("the disk is full, and nobody has felt it: %w", err)
 	}
-	s.note("felt after %.1f s", time.Since(began).Seconds())
+	s.timed("felt", began)
 	s.struck()
 	if err := s.sealsOn(ctx); err != nil {
 		return fmt.Errorf("the disk of postgres is full, sealing must go on: %w", err)

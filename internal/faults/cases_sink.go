@@ -196,7 +196,7 @@ func (s *scene) sleepInside(ctx context.Context, pair [2]*testbed.Proc) error {
 	if err := s.back(ctx, 60*time.Second); err != nil {
 		return fmt.Errorf("%s sleeps inside its transaction, the other must take over: %w", sleeping.Name, err)
 	}
-	s.note("taken over %.1f s after a sink fell asleep inside its transaction", time.Since(began).Seconds())
+	s.timed("taken over from a sink that fell asleep inside its transaction", began)
 	s.struck()
 	if err := s.wake(ctx, sleeping, schemas.GroupPostgres); err != nil {
 		return err

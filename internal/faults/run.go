@@ -35,11 +35,18 @@ type Result struct {
 	Fired      int
 	Starts     []time.Duration // of `up`, until ready
 	Recoveries []Recovery
+	Times      []Timing // what else was measured
 	Verdict    *Verdict
-	Notes      []string
+	Notes      []string // what happened; the same thing may happen often
 	Took       time.Duration
 	Logs       string // where they are, when kept
 	Err        error
+}
+
+// Timing is something that was measured.
+type Timing struct {
+	What string
+	Took time.Duration
 }
 
 // faultCase is one way to break things.
@@ -157,24 +164,51 @@ func Report(w io.Writer, o Options, results []Result) {
 	}
 	t.Flush()
 	for _, r := range results {
-		if len(r.Starts) > 1 {
-			r.Notes = append(r.Notes, fmt.Sprintf("up was ready after %s", durations(r.Starts)))
-		}
-		if len(r.Recoveries) > 2 {
-			r.Notes = append(r.Notes, "first partition sealed again after "+durations(pick(r.Recoveries, func(x Recovery) time.Duration { return x.Sealed })),
-				"all after "+durations(pick(r.Recoveries, func(x Recovery) time.Duration { return x.SealedAll })),
-				"all stored again after "+durations(pick(r.Recoveries, func(x Recovery) time.Duration { return x.StoredAll })))
-		}
-		if len(r.Notes) > 0 {
-			fmt.Fprintf(w, "%s: %s\n", r.Name, strings.Join(r.Notes, "; "))
+		if lines := r.details(); len(lines) > 0 {
+			fmt.Fprintf(w, "%s: %s\n", r.Name, strings.Join(lines, "; "))
 		}
 	}
 }
 
-func pick(rs []Recovery, of func(Recovery) time.Duration) []time.Duration {
-	out := make([]time.Duration, len(rs))
-	for i, r := range rs {
-		out[i] = of(r)
+// details are what the table has no room for.
+func (r *Result) details() []string {
+	var out []string
+	for i, n := range r.Notes {
+		switch {
+		case slices.Contains(r.Notes[:i], n):
+		case slices.Contains(r.Notes[i+1:], n):
+			times := 0
+			for _, other := range r.Notes {
+				if other == n {
+					times++
+				}
+			}
+			out = append(out, fmt.Sprintf("%s (%d times)", n, times))
+		default:
+			out = append(out, n)
+		}
+	}
+	all := slices.Clone(r.Times)
+	if len(r.Starts) > 1 {
+		for _, d := range r.Starts {
+			all = append(all, Timing{"up was ready", d})
+		}
+	}
+	if len(r.Recoveries) > 2 {
+		for _, x := range r.Recoveries {
+			all = append(all, Timing{"first partition sealed again", x.Sealed}, Timing{"all sealed again", x.SealedAll}, Timing{"all stored again", x.StoredAll})
+		}
+	}
+	for len(all) > 0 {
+		what := all[0].What
+		var ds []time.Duration
+		all = slices.DeleteFunc(all, func(t Timing) bool {
+			if t.What == what {
+				ds = append(ds, t.Took)
+			}
+			return t.What == what
+		})
+		out = append(out, what+" after "+durations(ds))
 	}
 	return out
 }
@@ -197,6 +231,9 @@ func spread(rs []Recovery, of func(Recovery) (first, all time.Duration)) string 
 func durations(ds []time.Duration) string {
 	ds = slices.Clone(ds)
 	slices.Sort(ds)
+	if len(ds) == 1 {
+		return fmt.Sprintf("%.2f s", ds[0].Seconds())
+	}
 	at := func(q float64) float64 { return ds[min(len(ds)-1, int(q*float64(len(ds))))].Seconds() }
 	return fmt.Sprintf("%.2f s median, %.2f s p90, %.2f s max of %d", at(0.5), at(0.9), ds[len(ds)-1].Seconds(), len(ds))
 }

@@ -94,6 +94,11 @@ func (s *scene) note(format string, args ...any) {
 	s.res.Notes = append(s.res.Notes, fmt.Sprintf(format, args...))
 }
 
+// timed adds a measurement to the report.
+func (s *scene) timed(what string, since time.Time) {
+	s.res.Times = append(s.res.Times, Timing{what, time.Since(since)})
+}
+
 // open starts an installation, without the given roles in `up`, and the watch on it.
 func (s *scene) open(ctx context.Context, without ...string) error {
 	s.roles = without

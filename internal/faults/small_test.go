@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -125,5 +126,13 @@ func TestSpread(t *testing.T) {
 	got := spread(rs, func(r Recovery) (time.Duration, time.Duration) { return r.Sealed, r.SealedAll })
 	if got != "2.00 3.00 4.00s" {
 		t.Errorf("got %q", got)
+	}
+}
+
+func TestDetailsCountWhatRepeats(t *testing.T) {
+	r := Result{Notes: []string{"a", "b", "a"}, Times: []Timing{{"x", time.Second}, {"y", time.Second}, {"x", 3 * time.Second}}}
+	want := []string{"a (2 times)", "b", "x after 3.00 s median, 3.00 s p90, 3.00 s max of 2", "y after 1.00 s"}
+	if got := r.details(); !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
