@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 )
 
 // ErrClosed says that a ledger has its close and takes nothing more.
@@ -86,6 +87,9 @@ func (c *Chain) Append(src *Record, slab []byte) (seal, slab2 []byte, err error)
 	}
 	if c.closing {
 		return nil, slab, fmt.Errorf("append to ledger %s: the chain was made to close it only", c.id)
+	}
+	if src.Offset == math.MaxInt64 {
+		return nil, slab, fmt.Errorf("append to ledger %s: source offset 2^63-1 leaves none to go on at", c.id)
 	}
 	if src.Offset < c.at.next {
 		return nil, slab, fmt.Errorf("append to ledger %s: source offset %d is below %d, where it goes on", c.id, src.Offset, c.at.next)

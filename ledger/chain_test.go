@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 
@@ -53,6 +54,9 @@ func TestAppendRefusesFallingOffset(t *testing.T) {
 	}
 	mustAppend(t, c, Record{Offset: 10})
 	mustAppend(t, c, Record{Offset: 12})
+	if _, _, err := c.Append(&Record{Offset: math.MaxInt64}, nil); err == nil {
+		t.Error("the last offset there is was taken: the next one would be negative")
+	}
 	for _, offset := range []int64{12, 11} {
 		if _, _, err := c.Append(&Record{Offset: offset}, nil); err == nil || !strings.Contains(err.Error(), "13") {
 			t.Errorf("offset %d: error %v does not say where it goes on", offset, err)
@@ -165,10 +169,18 @@ func TestResumeRefuses(t *testing.T) {
 			t.Errorf("%s: error %v, want a KeyError for %d", name, err, tc.key)
 		}
 	}
-	head := mustOpen(t, &event)
-	head.Statement.Offset = 3
-	if _, err := Resume(&head, g, testKeys(t, 2)); err == nil {
-		t.Error("resumed behind an offset before the start")
+	for name, change := range map[string]func(st *Statement){
+		"an offset before the start": func(st *Statement) { st.Offset = 3 },
+		"another partition":          func(st *Statement) { st.Partition++ },
+		"another topic id":           func(st *Statement) { st.Topic[0]++ },
+		"the last offset there is":   func(st *Statement) { st.Offset = math.MaxInt64 },
+		"other flags":                func(st *Statement) { st.Flags = FlagEventID },
+	} {
+		head := mustOpen(t, &event)
+		change(&head.Statement)
+		if _, err := Resume(&head, g, testKeys(t, 2)); err == nil {
+			t.Errorf("resumed behind a head with %s", name)
+		}
 	}
 }
 
@@ -287,6 +299,16 @@ func TestAppendCarvesSeals(t *testing.T) {
 		}
 		slab = rest
 		seals = append(seals, append(seal, 0xff)[:len(seal)]) // a caller's append must not reach the next
+	}
+	slab = nil
+	for i := range 1000 { // more than one slab holds
+		var err error
+		if _, slab, err = c.Append(&Record{Offset: int64(1000 + i)}, slab); err != nil {
+			t.Fatal(err)
+		}
+		if cap(slab) != slabSize {
+			t.Fatalf("slab of %d bytes after %d events, want %d", cap(slab), i+1, slabSize)
+		}
 	}
 	for i, seal := range seals {
 		want, _, err := again.Append(new(sourceEvent(i)), nil)

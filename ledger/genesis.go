@@ -213,7 +213,7 @@ func IDOf(body []byte) ID {
 
 // parseDecimal takes digits only, without leading zeros, up to and including limit.
 func parseDecimal(s string, limit uint64) (uint64, bool) {
-	if s == "" || s[0] < '0' || s[0] > '9' || (s[0] == '0' && len(s) > 1) {
+	if len(s) > 1 && s[0] == '0' {
 		return 0, false
 	}
 	n, err := strconv.ParseUint(s, 10, 64)

@@ -90,6 +90,8 @@ func TestGenesisBodyRefuses(t *testing.T) {
 	for _, name := range []string{"a", "a.example:8443/x/~y_z", strings.Repeat("a", 200)} {
 		g := testGenesis()
 		g.Name = name
+		g.Cluster, g.Source = strings.Repeat("c", 128), strings.Repeat("s", 249)
+		g.Previous = &Previous{Size: math.MaxInt64}
 		if _, err := g.Body(); err != nil {
 			t.Errorf("name %q: %v", name, err)
 		}

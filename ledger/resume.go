@@ -1,6 +1,9 @@
 package ledger
 
-import "fmt"
+import (
+	"fmt"
+	"math"
+)
 
 // Resume continues a ledger behind head, the last data record of its sealed
 // partition; g is the ledger's genesis. The caller has checked the commitment. The
@@ -50,6 +53,9 @@ func behind(head *Sealed, k *Keyring, saltKey uint32) (*Chain, error) {
 	st := &head.Statement
 	if st.Kind == KindClose {
 		return nil, fmt.Errorf("continue ledger %s: %w", st.Ledger, ErrClosed)
+	}
+	if st.next() > math.MaxInt64 {
+		return nil, fmt.Errorf("continue ledger %s: source offset 2^63-1 of the head leaves none to go on at", st.Ledger)
 	}
 	g := Genesis{SourceID: st.Topic, Partition: int32(st.Partition), EventIDs: st.Flags&FlagEventID != 0}
 	c, err := newChain(st.Ledger, g, k, saltKey)

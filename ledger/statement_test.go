@@ -1,7 +1,9 @@
 package ledger
 
 import (
+	"bytes"
 	"encoding/hex"
+	"math"
 	"strings"
 	"testing"
 
@@ -33,6 +35,13 @@ func TestParseStatementIsExact(t *testing.T) {
 				}
 			}
 		}
+	}
+	s := f.open(t, 3)
+	s.Statement.Partition, s.Statement.Seq, s.Statement.Offset = math.MaxInt32, math.MaxInt64, math.MaxInt64
+	dirty := [StatementSize]byte(bytes.Repeat([]byte{0xff}, StatementSize))
+	s.Statement.Put(&dirty)
+	if st, err := ParseStatement(dirty[:]); err != nil || st != s.Statement {
+		t.Errorf("the largest partition, seq and offset: %v", err)
 	}
 	for _, n := range []int{0, 199, 201} {
 		if _, err := ParseStatement(make([]byte, n)); err == nil || !strings.Contains(err.Error(), "200") {
