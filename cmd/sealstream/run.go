@@ -87,7 +87,7 @@ func (o *roleFlags) wait(ctx context.Context, e *env) (*Config, error) {
 
 // runThem starts the roles and waits for the end of ctx or of one of them.
 func runThem(ctx context.Context, e *env, cfg *Config, roles []string) error {
-	tuneMemory(e.getenv, serverGC, serverLimit)
+	serverMemory(ctx, e.getenv)
 	log := cfg.logger(e)
 	reg := newRegistry()
 	sc, err := cfg.kafka()

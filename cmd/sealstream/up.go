@@ -112,7 +112,7 @@ func newRegistry() *prometheus.Registry {
 
 // run starts everything, waits for the end of ctx or of a part, and stops in order.
 func (u *up) run(ctx context.Context) (err error) {
-	tuneMemory(u.e.getenv, serverGC, serverLimit)
+	serverMemory(ctx, u.e.getenv)
 	dir := u.o.dataDir
 	unlock, err := lockData(dir)
 	if err != nil {

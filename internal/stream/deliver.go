@@ -155,7 +155,7 @@ func (d *delivery) options() []kgo.Opt {
 		kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()), kgo.ConsumeResetOffset(kgo.NoResetOffset()),
 		kgo.AutoCommitMarks(), kgo.AutoCommitInterval(time.Second),
 		kgo.AdjustFetchOffsetsFn(d.positions), kgo.OnPartitionsRevoked(d.revoked), kgo.OnPartitionsLost(d.revoked),
-		kgo.FetchMaxPartitionBytes(1<<20), kgo.FetchMaxBytes(16<<20), kgo.FetchMaxWait(200*time.Millisecond),
+		kgo.FetchMaxPartitionBytes(512<<10), kgo.FetchMaxBytes(6<<20), kgo.FetchMaxWait(200*time.Millisecond),
 		kgo.MaxConcurrentFetches(3), kgo.BrokerMaxReadBytes(bigBatchBytes),
 	)
 }
