@@ -133,7 +133,7 @@ func (s *session) assigned(ctx context.Context, _ *kgo.Client, m map[string][]in
 	n := 0
 	for topic, ps := range m {
 		n += len(ps)
-		if out, ok := s.r.Pairs[topic]; ok && s.boot == "" {
+		if out, ok := s.r.Pairs[topic]; ok {
 			s.fence(ctx, out, ps)
 		}
 	}
