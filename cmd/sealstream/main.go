@@ -20,6 +20,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // Exit codes.
@@ -65,9 +66,10 @@ func modes() []mode {
 
 func main() {
 	// The first signal asks every part to end in order; the second is not caught any
-	// more and ends the process at once.
+	// more and ends the process at once. One that comes within a second is the same one:
+	// tools that stop a process and its group send it twice.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop)
+	context.AfterFunc(ctx, func() { time.AfterFunc(time.Second, stop) })
 	err := run(ctx, os.Args[1:], &env{os.Getenv, os.Stdin, os.Stdout, os.Stderr})
 	stop()
 	os.Exit(exitCode(os.Stderr, err))
