@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"strconv"
 	"strings"
 	"testing"
@@ -465,4 +466,37 @@ func TestJunkInTheOutputIsClosedOver(t *testing.T) {
 		_, state := count()
 		return state == "16 events, 1 others", state
 	})
+}
+
+// A record that takes the source's whole size limit and does not compress still fits
+// the sealed topic, whose limit is larger by the room for the seal.
+func TestSealsARecordAtTheSizeLimit(t *testing.T) {
+	b := newBench(t, 1)
+	cl, err := kgo.NewClient(append(b.cfg.Opts(), kgo.ProducerBatchMaxBytes(64<<20), kgo.ProducerBatchCompression(kgo.NoCompression()),
+		kgo.BrokerMaxWriteBytes(128<<20), kgo.RecordPartitioner(kgo.ManualPartitioner()))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	random := rand.New(rand.NewPCG(1, 2))
+	noise := make([]byte, schemas.DefaultMaxMessageBytes)
+	for i := range noise {
+		noise[i] = byte(random.Uint32())
+	}
+	// The largest that the source takes, found by asking it.
+	size := len(noise)
+	for ; ; size-- {
+		err := cl.ProduceSync(t.Context(), &kgo.Record{Topic: b.source, Value: noise[:size]}).FirstErr()
+		if err == nil {
+			break
+		}
+		if size < len(noise)-200 {
+			t.Fatalf("the source takes not even %d bytes: %v", size, err)
+		}
+	}
+	m := b.startSeal("a")
+	b.checkExactlyOnce(0)
+	if as := m.alarms.List(); len(as) > 0 {
+		t.Fatalf("a record of %d bytes: %v", size, as)
+	}
 }
