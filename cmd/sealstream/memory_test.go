@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,18 +13,19 @@ func TestMemoryIsGivenBackOnceWorkRests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		bytes, freed := uint64(1<<40), 0
-		go giveBack(ctx, func() uint64 { return bytes }, func() { freed++ })
+		var bytes, freed atomic.Uint64
+		bytes.Store(1 << 40)
+		go giveBack(ctx, bytes.Load, func() { freed.Add(1) })
 		for i, step := range []struct {
 			allocates uint64
-			want      int
+			want      uint64
 		}{{quietBytes, 0}, {10 * quietBytes, 0}, {quietBytes - 1, 1}, {1, 1}, {2 * quietBytes, 1}, {0, 2}, {0, 2}} {
 			synctest.Wait()
-			bytes += step.allocates
+			bytes.Add(step.allocates)
 			time.Sleep(quietTime)
 			synctest.Wait()
-			if freed != step.want {
-				t.Fatalf("after step %d memory was given back %d times, want %d", i, freed, step.want)
+			if freed.Load() != step.want {
+				t.Fatalf("after step %d memory was given back %d times, want %d", i, freed.Load(), step.want)
 			}
 		}
 	})
