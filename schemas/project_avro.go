@@ -111,7 +111,7 @@ func (w *avroWalk) record(o *op, n *node, depth int) {
 		if !known {
 			at = n.walk([]byte(f.name))
 		}
-		w.member(kind, at, depth)
+		w.member(kind, at, depth, false)
 	}
 }
 
@@ -124,13 +124,14 @@ func (w *avroWalk) mapping(o *op, n *node, depth int) {
 			if at == nil {
 				at = n.walk(key)
 			}
-			w.member(o.item, at, depth)
+			w.member(o.item, at, depth, true)
 		}
 	}
 }
 
-// member takes a field's or entry's value and watches for places met twice.
-func (w *avroWalk) member(o *op, at *node, depth int) {
+// member takes a field's or entry's value and watches for places met twice. A null entry
+// is met, as it is in JSON, where a null field does not appear.
+func (w *avroWalk) member(o *op, at *node, depth int, entry bool) {
 	if at == nil {
 		w.skip(o, depth+1)
 		return
@@ -144,6 +145,9 @@ func (w *avroWalk) member(o *op, at *node, depth int) {
 	}
 	switch {
 	case o.wire == wireNull:
+		if entry && at.leaf && w.meet(at) {
+			w.again(at)
+		}
 		return
 	case at.leaf:
 		if w.meet(at) {
