@@ -321,8 +321,15 @@ func testNeverAhead(t *testing.T, f Fixture) {
 	}
 	s, watcher := f.Open(), f.Open()
 	done := make(chan error, 1)
+	looked := make(chan struct{}) // so that writes that are faster than looks are watched too
 	go func() {
-		for _, b := range batches {
+		for i, b := range batches {
+			if i%10 == 5 {
+				select {
+				case <-looked:
+				case <-t.Context().Done():
+				}
+			}
 			if err := s.Write(t.Context(), []sinks.Batch{b}); err != nil {
 				done <- err
 				return
@@ -352,6 +359,10 @@ func testNeverAhead(t *testing.T, f Fixture) {
 			if !have[off] {
 				t.Fatalf("stored offset is %d and record %d is not there", at[src.Partition], off)
 			}
+		}
+		select {
+		case looked <- struct{}{}:
+		default:
 		}
 	}
 	if looks < 3 {
