@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -130,10 +131,12 @@ func (p *pkg) code() []*file {
 	return out
 }
 
-// tree loads the module this test stands in.
+// loaded is the module this test stands in, parsed once for all tests that look at it.
+var loaded = sync.OnceValues(func() ([]*pkg, error) { return load(os.DirFS("../..")) })
+
 func tree(t *testing.T) []*pkg {
 	t.Helper()
-	pkgs, err := load(os.DirFS("../.."))
+	pkgs, err := loaded()
 	if err != nil {
 		t.Fatal(err)
 	}
