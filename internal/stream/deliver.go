@@ -91,6 +91,7 @@ type delivery struct {
 	fail context.CancelCauseFunc
 
 	queued atomic.Int64  // bytes read and not delivered
+	made   chan struct{} // closed once cl is set: the client calls its hooks before that
 	room   chan struct{} // signals that queued went down
 
 	mu    sync.Mutex
@@ -117,12 +118,13 @@ type run struct {
 func deliverSession(ctx context.Context, o *DeliveryOptions) error {
 	ictx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
-	d := &delivery{DeliveryOptions: o, ctx: ictx, fail: fail, room: make(chan struct{}, 1), parts: map[sinks.Partition]*sinkPart{}}
+	d := &delivery{DeliveryOptions: o, ctx: ictx, fail: fail, made: make(chan struct{}), room: make(chan struct{}, 1), parts: map[sinks.Partition]*sinkPart{}}
 	var err error
 	d.cl, err = kgo.NewClient(d.options()...)
 	if err != nil {
 		return fmt.Errorf("make consumer: %w", err)
 	}
+	close(d.made)
 	defer d.cl.Close()
 	queues := make([]chan run, o.Workers)
 	var wg sync.WaitGroup
@@ -163,6 +165,9 @@ func (d *delivery) options() []kgo.Opt {
 // positions answers the client's question where to start, from the sink. It asks
 // until the sink answers: a sink that is down at start is waited for.
 func (d *delivery) positions(ctx context.Context, offsets map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
+	if err := await(ctx, d.made); err != nil {
+		return nil, err
+	}
 	var want []sinks.Partition
 	for t, ps := range offsets {
 		for p := range ps {

@@ -215,6 +215,7 @@ func (r *foldRunner) open(ctx context.Context) (*session, error) {
 	s := &session{
 		r: r, adm: adm, boot: boot, big: time.Now().Before(r.bigUntil()),
 		parts: map[topicPartition]*part{},
+		made:  make(chan struct{}),
 		dead:  make(chan error, 1), wakeCh: make(chan struct{}, 1),
 	}
 	s.txID = r.Kafka.Prefix + r.Stage + "-" + r.Slot
@@ -228,6 +229,7 @@ func (r *foldRunner) open(ctx context.Context) (*session, error) {
 		adm.Close()
 		return nil, fmt.Errorf("make transactional client: %w", err)
 	}
+	close(s.made)
 	if err := s.claimProducer(ctx); err != nil {
 		s.close()
 		return nil, err

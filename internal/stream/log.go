@@ -246,6 +246,16 @@ func (l *topicLog) decided(ctx context.Context, ps []int32) (map[int32]span, err
 	}
 }
 
+// await waits for ready or the end of ctx.
+func await(ctx context.Context, ready <-chan struct{}) error {
+	select {
+	case <-ready:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // pause waits for d or the end of ctx.
 func pause(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)

@@ -24,6 +24,9 @@ import (
 // group session and says so only in a poll.
 func (s *session) recoverAssigned(ctx context.Context, offsets map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
 	began := time.Now()
+	if err := await(ctx, s.made); err != nil {
+		return nil, err
+	}
 	s.firstOnce.Do(func() { s.r.disownOthers(offsets) })
 	for topic, ps := range offsets {
 		for attempt := 0; ; attempt++ {

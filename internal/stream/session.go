@@ -25,6 +25,7 @@ type session struct {
 	boot string
 	big  bool // takes records of any size, slowly
 
+	made   chan struct{} // closed once gts is set: the client calls its hooks before that
 	dead   chan error    // a reason to throw the client away
 	wakeCh chan struct{} // ends an idle poll
 	stall  *time.Timer

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 )
 
 // Bed is a temporary directory and the processes started in it.
@@ -74,9 +75,21 @@ func (b *Bed) Close(keep bool) error {
 		errs = append(errs, closers[i]())
 	}
 	if !keep {
-		errs = append(errs, b.removeFar(), os.RemoveAll(b.dir))
+		errs = append(errs, b.removeFar(), removeWhenQuiet(b.dir))
 	}
 	return errors.Join(errs...)
+}
+
+// removeWhenQuiet removes a directory into which a server that lost its parent may still
+// write while it stops.
+func removeWhenQuiet(dir string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	var last error
+	if Until(ctx, func() (bool, error) { last = os.RemoveAll(dir); return last == nil, nil }) != nil {
+		return last
+	}
+	return nil
 }
 
 // removeFar removes the databases that servers of this bed had to keep elsewhere,

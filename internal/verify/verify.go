@@ -123,6 +123,7 @@ type run struct {
 	o        Options
 	rejected map[sinks.Partition]map[int64]bool
 	stored   map[sinks.Partition]int64
+	withRows []ledger.ID // listed before the topics were looked at: a ledger born later is no stranger
 
 	mu    sync.Mutex
 	rep   Report
@@ -181,6 +182,9 @@ func (r *run) prepare(ctx context.Context) ([]Partition, error) {
 		}
 		if r.stored, err = r.o.Rows.Positions(ctx, ids); err != nil {
 			return nil, fmt.Errorf("read stored offsets: %w", err)
+		}
+		if r.withRows, err = r.o.Rows.Ledgers(ctx); err != nil {
+			return nil, fmt.Errorf("list ledgers that have rows: %w", err)
 		}
 		if err := r.readRejects(ctx); err != nil {
 			return nil, err
@@ -369,12 +373,7 @@ func (r *run) strangers(ctx context.Context) {
 		r.rep.NotChecked = append(r.rep.NotChecked, "rows not compared")
 		return
 	}
-	ids, err := r.o.Rows.Ledgers(ctx)
-	if err != nil {
-		r.fail("list ledgers that have rows: %v", err)
-		return
-	}
-	for _, id := range ids {
+	for _, id := range r.withRows {
 		if r.seen[id] {
 			continue
 		}
