@@ -22,6 +22,7 @@ type Bed struct {
 	procs   []*Proc
 	atClose []func() error
 	names   map[string]int // log names given out
+	ports   portBook
 }
 
 // New makes a bed in a new directory below parent, the system's own temporary
