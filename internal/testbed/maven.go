@@ -20,8 +20,13 @@ func KafkaJars() []string {
 	return []string{"org.apache.kafka:kafka_2.13:4.3.1", "org.apache.logging.log4j:log4j-slf4j-impl:2.25.4"}
 }
 
-// dependencyPlugin is pinned like all else: a new one may copy other things.
-const dependencyPlugin = "3.8.1"
+// The plugin is pinned like all else: a new one may copy other things. The old one
+// copies an artifact whose parent project the repository does not hold, which the new
+// one wants to read first; Maven 4 may not run it.
+const (
+	dependencyPlugin    = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1"
+	dependencyPluginOld = "org.apache.maven.plugins:maven-dependency-plugin:2.10"
+)
 
 // maxUnpacked bounds what an archive may hold, so that a broken one cannot fill the disk.
 const maxUnpacked = 1 << 30
@@ -36,7 +41,7 @@ func FetchJars(ctx context.Context, cacheDir string, coords []string) (string, e
 		return "", err
 	}
 	return cached(ctx, cacheDir, cacheKey("jars", coords...), func(dir string) error {
-		return maven(ctx, pom, dir, "dependency:copy-dependencies", "-DincludeScope=runtime", "-DoutputDirectory="+dir)
+		return maven(ctx, pom, dir, dependencyPlugin+":copy-dependencies", "-DincludeScope=runtime", "-DoutputDirectory="+dir)
 	})
 }
 
@@ -53,8 +58,11 @@ func FetchArtifact(ctx context.Context, cacheDir, coord string) (string, error) 
 		return "", err
 	}
 	return cached(ctx, cacheDir, cacheKey(parts[1], coord), func(dir string) error {
-		if err := maven(ctx, pom, dir, "dependency:copy", "-Dartifact="+coord, "-DoutputDirectory="+dir); err != nil {
-			return err
+		args := []string{"-Dartifact=" + coord, "-DoutputDirectory=" + dir}
+		if err := maven(ctx, pom, dir, append([]string{dependencyPlugin + ":copy"}, args...)...); err != nil {
+			if maven(ctx, pom, dir, append([]string{dependencyPluginOld + ":copy"}, args...)...) != nil {
+				return err
+			}
 		}
 		if parts[3] != "tar.gz" {
 			return nil
@@ -92,7 +100,7 @@ func maven(ctx context.Context, pom []byte, dir string, goal ...string) error {
 		if ctx.Err() != nil {
 			return fmt.Errorf("run mvn: %w", ctx.Err())
 		}
-		if err := again(ctx, work, command, []string{"Could not find artifact", "Non-parseable POM", "Non-readable settings"}); err != nil {
+		if err := again(ctx, work, command, []string{"Could not find artifact", "was not found in", "Non-parseable POM", "Non-readable settings"}); err != nil {
 			return fmt.Errorf("fetch by Maven, whose settings say where from: %w", err)
 		}
 	}
@@ -122,8 +130,7 @@ func pomOf(coords []string) ([]byte, error) {
 		}
 		b.WriteString("</dependency>\n")
 	}
-	b.WriteString("</dependencies>\n<build><pluginManagement><plugins><plugin><groupId>org.apache.maven.plugins</groupId>" +
-		"<artifactId>maven-dependency-plugin</artifactId><version>" + dependencyPlugin + "</version></plugin></plugins></pluginManagement></build>\n</project>\n")
+	b.WriteString("</dependencies>\n</project>\n")
 	return b.Bytes(), nil
 }
 
