@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/url"
 	"time"
 
@@ -76,4 +77,61 @@ func migration(cfg *Config) (postgres.MigrateOptions, error) {
 		}
 	}
 	return o, nil
+}
+
+// guardSchema refuses a database whose schema is not the one this program works with. A
+// database that does not answer yet is asked again while the role starts: it is waited
+// for like one that goes down later. The sink asks for itself, too, before it stores.
+func guardSchema(ctx context.Context, c *crew, log *slog.Logger, dbURL string) error {
+	err := askSchema(ctx, dbURL)
+	if err == nil || wrongSchema(err) {
+		return err
+	}
+	log.WarnContext(ctx, "database cannot be asked for its schema version yet, asking again", "database", hostOf(dbURL), "err", err)
+	c.start("database", func(ctx context.Context) error {
+		tick := time.NewTicker(2 * time.Second)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-tick.C:
+			}
+			switch err := askSchema(ctx, dbURL); {
+			case err == nil:
+				<-ctx.Done()
+				return nil
+			case wrongSchema(err):
+				return err
+			}
+		}
+	})
+	return nil
+}
+
+// askSchema checks the version within a time that a start can bear.
+func askSchema(ctx context.Context, dbURL string) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if err := postgres.CheckSchema(ctx, dbURL); err != nil {
+		return fmt.Errorf("database %s: %w", hostOf(dbURL), err)
+	}
+	return nil
+}
+
+func wrongSchema(err error) bool {
+	return errors.Is(err, postgres.ErrNewerSchema) || errors.Is(err, postgres.ErrOlderSchema)
+}
+
+// refuseSchema is for commands that read the database once: what cannot be asked now is
+// for the reading itself to say.
+func refuseSchema(ctx context.Context, urlFile string) error {
+	u, err := secrets.ReadText(urlFile)
+	if err != nil {
+		return nil
+	}
+	if err := askSchema(ctx, u.Reveal()); wrongSchema(err) {
+		return err
+	}
+	return nil
 }

@@ -71,6 +71,9 @@ func (t *target) load(e *env) (*Config, error) {
 	if t.dataDir, err = filepath.Abs(t.dataDir); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
+	if err := checkDir(t.dataDir, ownVersions()); err != nil {
+		return nil, err
+	}
 	info, err := LoadRunInfo(t.dataDir)
 	if err != nil {
 		return nil, err

@@ -97,7 +97,7 @@ func runThem(ctx context.Context, e *env, cfg *Config, roles []string) error {
 	rt := &runtime{kafka: sc, topics: cfg.topics(), alarms: stream.NewAlarms(log, reg), registry: reg, log: log}
 	var c crew
 	starts := map[string]func() error{
-		roleAPI:  func() error { return startAPIRole(&c, cfg, rt, reg) },
+		roleAPI:  func() error { return startAPIRole(ctx, &c, cfg, rt, reg) },
 		roleSeal: func() error { return startSealRole(&c, cfg, rt) },
 		roleSink: func() error { return startSinkRole(ctx, &c, cfg, rt) },
 	}
@@ -144,6 +144,9 @@ func startSinkRole(ctx context.Context, c *crew, cfg *Config, rt *runtime) error
 	if err != nil {
 		return err
 	}
+	if err := guardSchema(ctx, c, rt.log, part.url); err != nil {
+		return err
+	}
 	if part.resolver, err = cfg.resolver(); err != nil {
 		return err
 	}
@@ -155,13 +158,16 @@ func startSinkRole(ctx context.Context, c *crew, cfg *Config, rt *runtime) error
 	return nil
 }
 
-func startAPIRole(c *crew, cfg *Config, rt *runtime, reg *prometheus.Registry) error {
+func startAPIRole(ctx context.Context, c *crew, cfg *Config, rt *runtime, reg *prometheus.Registry) error {
 	if cfg.SinkPostgres.ReaderURLFile == "" {
 		return errors.New("sink_postgres.reader_url_file is not set: the API reads events there")
 	}
 	reader, err := secrets.ReadText(cfg.SinkPostgres.ReaderURLFile)
 	if err != nil {
 		return fmt.Errorf("sink_postgres.reader_url_file: %w", err)
+	}
+	if err := guardSchema(ctx, c, rt.log, reader.Reveal()); err != nil {
+		return err
 	}
 	resolver, err := cfg.resolver()
 	if err != nil {

@@ -16,15 +16,20 @@ import (
 	"github.com/sealstream/sealstream/sinks/postgres"
 )
 
-// stateVersion is the version of a data directory's layout.
-const stateVersion = 1
-
 // stateFile keeps what a data directory must remember for ever.
 const stateFile = "state.json"
 
 // dirState is the state of a data directory.
 type dirState struct {
 	Version int `json:"version"`
+	// Migrating is the version that a migration under way leads to, 0 when none is.
+	Migrating int `json:"migrating,omitempty"`
+	// Program is the build that made the directory or migrated it last: it is what an
+	// older program names when it refuses.
+	Program string `json:"program,omitempty"`
+	// Schema is the version to which the database was migrated, or was about to be. It
+	// stands here so that a program too old for the database stops before it starts any.
+	Schema int `json:"schema,omitempty"`
 	// Name is the log name of this installation; every ledger carries it, so it is
 	// made once. A shared default would collide where logs of many are watched.
 	Name string `json:"name"`
@@ -34,8 +39,12 @@ type dirState struct {
 	Seeded bool `json:"seeded"`
 }
 
-// loadDirState reads the state of dir, fs.ErrNotExist when there is none yet.
+// loadDirState reads the state of dir, fs.ErrNotExist when there is none yet. It may be
+// of an older version: see migrateDir.
 func loadDirState(dir string) (*dirState, error) {
+	if err := checkDir(dir, ownVersions()); err != nil {
+		return nil, err
+	}
 	b, err := os.ReadFile(filepath.Join(dir, stateFile))
 	if err != nil {
 		return nil, fmt.Errorf("data directory %s: %w", dir, err)
@@ -44,8 +53,8 @@ func loadDirState(dir string) (*dirState, error) {
 	if err := json.Unmarshal(b, &s); err != nil {
 		return nil, fmt.Errorf("data directory %s: %s is damaged (%w): restore it from a backup", dir, stateFile, err)
 	}
-	if s.Version != stateVersion {
-		return nil, fmt.Errorf("data directory %s has version %d, this program reads %d: use the sealstream that wrote it, or another directory", dir, s.Version, stateVersion)
+	if s.Name == "" {
+		return nil, fmt.Errorf("data directory %s: %s does not hold the name of the ledgers: restore it from a backup; a new name would stop every partition", dir, stateFile)
 	}
 	return &s, nil
 }
@@ -63,7 +72,7 @@ func openDirState(dir string) (s *dirState, fresh bool, err error) {
 	}
 	var random [16]byte
 	_, _ = rand.Read(random[:]) // never fails
-	s = &dirState{Version: stateVersion, Name: hex.EncodeToString(random[:]) + ".sealstream.invalid/log"}
+	s = &dirState{Version: stateVersion, Program: version(), Name: hex.EncodeToString(random[:]) + ".sealstream.invalid/log"}
 	return s, true, nil
 }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/sealstream/sealstream/internal/stream"
 	"github.com/sealstream/sealstream/producers"
 	"github.com/sealstream/sealstream/schemas"
+	"github.com/sealstream/sealstream/sinks/postgres"
 )
 
 // Roles that `up` runs and that can be left out of it.
@@ -114,6 +115,10 @@ func newRegistry() *prometheus.Registry {
 func (u *up) run(ctx context.Context) (err error) {
 	serverMemory(ctx, u.e.getenv)
 	dir := u.o.dataDir
+	// Before the lock: of a directory that is too new, not even that is taken.
+	if err := checkDir(dir, ownVersions()); err != nil {
+		return err
+	}
 	unlock, err := lockData(dir)
 	if err != nil {
 		return err
@@ -154,10 +159,15 @@ func (u *up) run(ctx context.Context) (err error) {
 }
 
 // openDir opens what the data directory remembers, and makes its secrets.
-func (u *up) openDir(context.Context) (err error) {
+func (u *up) openDir(ctx context.Context) (err error) {
 	dir := u.o.dataDir
 	if u.state, u.fresh, err = openDirState(dir); err != nil {
 		return err
+	}
+	if !u.fresh {
+		if err := migrateDir(ctx, dir, u.state, dirSteps(), u.log); err != nil {
+			return err
+		}
 	}
 	if err := u.logName(); err != nil {
 		return err
@@ -214,6 +224,10 @@ func (u *up) startInfra(ctx context.Context) error {
 
 // prepare makes what the roles find there: topics, tables, schemas, tokens.
 func (u *up) prepare(ctx context.Context) error {
+	// First: a database that is too new ends the start before anything else is made.
+	if err := u.migrateDatabase(ctx); err != nil {
+		return err
+	}
 	sc, err := u.cfg.kafka()
 	if err != nil {
 		return err
@@ -229,13 +243,22 @@ func (u *up) prepare(ctx context.Context) error {
 		return err
 	}
 	u.announceSchemas(u.cfg.Kafka.Prefix, u.producer)
-	if err := u.migrate(ctx); err != nil {
-		return err
-	}
 	if _, _, err := u.cfg.registerSchemas(ctx); err != nil {
 		return err
 	}
 	return u.makeTokens()
+}
+
+// migrateDatabase brings the database up to date. Its version is written down first, so
+// that an older program stops before it starts the broker.
+func (u *up) migrateDatabase(ctx context.Context) error {
+	if v := postgres.SchemaVersion(); u.state.Schema < v {
+		u.state.Schema, u.state.Program = v, version()
+		if err := u.state.save(u.o.dataDir); err != nil {
+			return err
+		}
+	}
+	return u.migrate(ctx)
 }
 
 // topics is the table for one machine: no retention, because the embedded broker's own

@@ -39,6 +39,11 @@ Exit code 0: clean; 1: findings; 2: something could not be checked.`)
 		return err
 	}
 	tuneMemory(e.getenv, toolGC, 0)
+	if !*ledgerOnly {
+		if err := refuseSchema(ctx, cfg.SinkPostgres.ReaderURLFile); err != nil {
+			return err
+		}
+	}
 	o, closeAll, err := verifyOptions(cfg, *ledgerOnly)
 	if err != nil {
 		return err

@@ -86,6 +86,9 @@ func postmaster(data string) (int, error) {
 	if err == nil {
 		err = json.Unmarshal(raw, &state)
 	}
+	if !filepath.IsAbs(state.Data) {
+		state.Data = filepath.Join(data, "postgres", state.Data)
+	}
 	if err == nil {
 		raw, err = os.ReadFile(filepath.Join(state.Data, "data", "postmaster.pid"))
 	}

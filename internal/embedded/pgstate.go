@@ -16,19 +16,39 @@ import (
 	"strings"
 )
 
-// pgDirVersion is the version of the layout below PostgresOptions.Dir.
-const pgDirVersion = 1
+// pgDirVersion is the version of the layout below PostgresOptions.Dir. In version 1
+// the place of the data was absolute, so that a copy of the directory, such as a
+// restored backup, went on using the database of the original.
+const pgDirVersion = 2
 
 // farDataBase is where the data goes when the server's user cannot reach Dir.
 const farDataBase = "/var/lib/sealstream"
 
 // pgState is what an embedded PostgreSQL keeps about itself from start to
-// start. Major is 0 until the database is made.
+// start. Major is 0 until the database is made. Data is absolute here, and relative
+// in the file where it lies below the directory.
 type pgState struct {
 	Version int    `json:"version"`
 	Port    int    `json:"port"`
 	Major   int    `json:"major"`
 	Data    string `json:"data"`
+}
+
+// MigratePostgresDir brings what an older version left in a directory of
+// [PostgresOptions] up to date. Doing it again changes nothing; nobody may use the
+// directory meanwhile.
+func MigratePostgresDir(dir string) error {
+	if _, err := os.Stat(filepath.Join(dir, "postgres.json")); errors.Is(err, fs.ErrNotExist) {
+		return nil // made by a first start that did not come this far, or with a server that was given
+	}
+	st, err := loadPGState(dir)
+	if err != nil {
+		return fmt.Errorf("postgres in %s: %w", dir, err)
+	}
+	if err := st.save(dir); err != nil {
+		return fmt.Errorf("postgres in %s: %w", dir, err)
+	}
+	return nil
 }
 
 func loadPGState(dir string) (pgState, error) {
@@ -43,14 +63,36 @@ func loadPGState(dir string) (pgState, error) {
 	if err := json.Unmarshal(b, &st); err != nil {
 		return st, fmt.Errorf("read postgres.json: %w: restore it from a backup of %s", err, dir)
 	}
-	if st.Version != pgDirVersion {
+	if st.Version < 1 || st.Version > pgDirVersion {
 		return st, fmt.Errorf("%w: postgres.json says %d, this sealstream reads %d; run the version that wrote it, or give a new directory",
 			ErrDirVersion, st.Version, pgDirVersion)
 	}
+	st.Data = located(dir, st)
+	st.Version = pgDirVersion
 	return st, nil
 }
 
+// located is where the data lies, as an absolute path.
+func located(dir string, st pgState) string {
+	home := filepath.Join(dir, "server")
+	switch {
+	case st.Data == "" || st.Data == home:
+		return st.Data
+	case !filepath.IsAbs(st.Data):
+		return filepath.Join(dir, st.Data)
+	}
+	// Version 1 named the place where the directory was made. If the database came
+	// along when the directory was copied or moved, that is the one to use.
+	if _, err := os.Stat(filepath.Join(home, "data", "PG_VERSION")); err == nil {
+		return home
+	}
+	return st.Data
+}
+
 func (st pgState) save(dir string) error {
+	if rel, err := filepath.Rel(dir, st.Data); err == nil && filepath.IsLocal(rel) {
+		st.Data = rel
+	}
 	b, err := json.Marshal(st)
 	if err != nil {
 		return fmt.Errorf("write postgres.json: %w", err)

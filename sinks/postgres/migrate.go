@@ -27,6 +27,7 @@ const (
 	RoleWriter = "sealstream_writer" // inserts evidence, moves stored offsets; cannot read evidence
 	RoleReader = "sealstream_reader" // reads everything
 	RoleRepair = "sealstream_repair" // reads everything, replaces rows through functions that write it down
+	RoleJobs   = "sealstream_jobs"   // keeps verification jobs; sees nothing else
 )
 
 // MigrateOptions sets up [Migrate].
@@ -39,8 +40,53 @@ type MigrateOptions struct {
 // lockMigrate makes migrations of one database take turns.
 const lockMigrate = 8242466327370000
 
-// ErrNewerSchema means that a newer program has migrated the database.
-var ErrNewerSchema = errors.New("the database belongs to a newer version of sealstream: use that version, or restore a backup")
+// ErrNewerSchema means that a newer program has migrated the database, ErrOlderSchema
+// that it waits for being migrated.
+var (
+	ErrNewerSchema = errors.New("a newer sealstream has migrated the database: run the newer one, or restore a backup made before the upgrade")
+	ErrOlderSchema = errors.New("the database must be migrated first: run sealstream database migrate")
+)
+
+// SchemaVersion is the version of the schema that this program makes and works with.
+func SchemaVersion() int {
+	names, err := fs.Glob(migrationFiles, "migrations/*.sql")
+	if err != nil {
+		panic("postgres: the pattern of the migrations is bad: " + err.Error())
+	}
+	return len(names) // numbered without gaps, or no migration runs
+}
+
+// compareSchema says what is wrong with a database of a version, nil when nothing is.
+func compareSchema(has int) error {
+	switch knows := SchemaVersion(); {
+	case has > knows:
+		return fmt.Errorf("database has schema version %d, this program knows %d: %w", has, knows, ErrNewerSchema)
+	case has < knows:
+		return fmt.Errorf("database has schema version %d, this program needs %d: %w", has, knows, ErrOlderSchema)
+	}
+	return nil
+}
+
+// CheckSchema asks a database for its schema version, as any role of ours. An error is
+// ErrNewerSchema or ErrOlderSchema if the version is not this program's; anything else
+// says that the database could not be asked.
+func CheckSchema(ctx context.Context, url string) error {
+	cfg, err := pgx.ParseConfig(url)
+	if err != nil {
+		return fmt.Errorf("check schema: %w", badURL(err))
+	}
+	prepare(cfg, "sealstream schema check")
+	conn, err := pgx.ConnectConfig(ctx, cfg)
+	if err != nil {
+		return fmt.Errorf("check schema: %w", classify(err))
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	has, err := schemaVersion(ctx, conn)
+	if err != nil {
+		return fmt.Errorf("check schema: %w", err)
+	}
+	return compareSchema(has)
+}
 
 // Migrate makes roles, tables and functions, or brings them up to date. Migrations go
 // forward only, each in a transaction, one process at a time. It may be run at every
@@ -67,8 +113,8 @@ func Migrate(ctx context.Context, o MigrateOptions) error {
 	if err != nil {
 		return fmt.Errorf("migrate postgres: %w", err)
 	}
-	if latest := steps[len(steps)-1].version; version > latest {
-		return fmt.Errorf("migrate postgres: version %d, this program knows %d: %w", version, latest, ErrNewerSchema)
+	if err := compareSchema(version); errors.Is(err, ErrNewerSchema) {
+		return fmt.Errorf("migrate postgres: %w", err)
 	}
 	if err := makeRoles(ctx, conn, o.Passwords); err != nil {
 		return fmt.Errorf("migrate postgres: %w", err)
@@ -91,8 +137,13 @@ func Migrate(ctx context.Context, o MigrateOptions) error {
 	return nil
 }
 
+// rowQuerier is a pool or a connection.
+type rowQuerier interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
 // schemaVersion returns the version of the database, 0 for an empty one.
-func schemaVersion(ctx context.Context, conn *pgx.Conn) (int, error) {
+func schemaVersion(ctx context.Context, conn rowQuerier) (int, error) {
 	var there bool
 	if err := conn.QueryRow(ctx, "SELECT to_regclass('public.sealstream_schema') IS NOT NULL").Scan(&there); err != nil {
 		return 0, fmt.Errorf("look for schema version: %w", classify(err))
@@ -152,7 +203,7 @@ func (m migration) apply(ctx context.Context, conn *pgx.Conn) error {
 		for _, sql := range []string{
 			"SET LOCAL ROLE " + RoleOwner,
 			`CREATE TABLE IF NOT EXISTS public.sealstream_schema (version integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())`,
-			"GRANT SELECT ON TABLE public.sealstream_schema TO " + strings.Join([]string{RoleWriter, RoleReader, RoleRepair}, ", "),
+			"GRANT SELECT ON TABLE public.sealstream_schema TO " + strings.Join([]string{RoleWriter, RoleReader, RoleRepair, RoleJobs}, ", "),
 			m.sql,
 		} {
 			// The simple protocol takes a whole file of statements.

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -49,6 +50,7 @@ type Sink struct {
 	copySQL string
 
 	encoders sync.Pool
+	fits     atomic.Bool // the schema's version was seen to be ours
 
 	mu     sync.Mutex
 	months map[month]bool           // partitions of the table known to exist
@@ -101,8 +103,19 @@ func (s *Sink) Probe(ctx context.Context) error {
 	return classify(err)
 }
 
-// Positions returns stored offsets.
+// Positions returns stored offsets. Whoever writes asks for them first, so this is where
+// a schema that is not ours stops the sink, also when the database came up after it.
 func (s *Sink) Positions(ctx context.Context, ps []sinks.Partition) (map[sinks.Partition]int64, error) {
+	if !s.fits.Load() {
+		has, err := schemaVersion(ctx, s.pool)
+		if err != nil {
+			return nil, err
+		}
+		if err := compareSchema(has); err != nil {
+			return nil, &sinks.ConfigError{Err: err}
+		}
+		s.fits.Store(true)
+	}
 	at, err := positions(ctx, s.pool, s.name, ps)
 	return at, classify(err)
 }
