@@ -6,20 +6,19 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // metadata asks the brokers about topics. The admin client's own call may answer from
 // a cache, which does not do where a topic made anew under its old name must be seen.
-func metadata(ctx context.Context, cl *kgo.Client, topics ...string) (kadm.TopicDetails, string, error) {
+func metadata(ctx context.Context, to kmsg.Requestor, topics ...string) (kadm.TopicDetails, string, error) {
 	req := kmsg.NewPtrMetadataRequest()
 	for _, t := range topics {
 		rt := kmsg.NewMetadataRequestTopic()
 		rt.Topic = kmsg.StringPtr(t)
 		req.Topics = append(req.Topics, rt)
 	}
-	resp, err := req.RequestWith(ctx, cl)
+	resp, err := req.RequestWith(ctx, to)
 	if err != nil {
 		return nil, "", fmt.Errorf("ask for topics: %w", err)
 	}

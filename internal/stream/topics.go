@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -58,11 +59,60 @@ func EnsureTopics(ctx context.Context, c Config, topics []schemas.Topic, replica
 			rep.Created = append(rep.Created, t.Name)
 		}
 	}
+	if err := awaitCreated(ctx, cl, rep.Created); err != nil {
+		return rep, err
+	}
 	if err := extendSealed(ctx, cl, topics, &rep); err != nil {
 		return rep, err
 	}
 	rep.Problems, err = checkTopics(ctx, cl, topics)
 	return rep, err
+}
+
+// awaitCreated waits until every broker knows the topics and a leader of each partition.
+// A cluster answers the creation before its brokers have heard of it.
+func awaitCreated(ctx context.Context, cl *kgo.Client, names []string) error {
+	if len(names) == 0 {
+		return nil
+	}
+	brokers, err := kadm.NewClient(cl).ListBrokers(ctx)
+	if err != nil {
+		return fmt.Errorf("list brokers: %w", err)
+	}
+	for _, id := range brokers.NodeIDs() {
+		for {
+			missing, err := unknownTo(ctx, cl.Broker(int(id)), names)
+			if err == nil && missing == "" {
+				break
+			}
+			select {
+			case <-ctx.Done():
+				return fmt.Errorf("wait until broker %d knows topic %s: %w", id, missing, errors.Join(err, ctx.Err()))
+			case <-time.After(20 * time.Millisecond):
+			}
+		}
+	}
+	return nil
+}
+
+// unknownTo returns one of the topics that cannot be used through a broker yet.
+func unknownTo(ctx context.Context, b *kgo.Broker, names []string) (string, error) {
+	have, _, err := metadata(ctx, b, names...)
+	if err != nil {
+		return names[0], err
+	}
+	for _, name := range names {
+		td, ok := have[name]
+		if !ok || td.Err != nil || len(td.Partitions) == 0 {
+			return name, nil
+		}
+		for _, p := range td.Partitions {
+			if p.Err != nil {
+				return name, nil
+			}
+		}
+	}
+	return "", nil
 }
 
 // CheckTopics only looks.
