@@ -6,21 +6,16 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
-	"sync"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/sasl"
 	"github.com/twmb/franz-go/pkg/sasl/plain"
 	"github.com/twmb/franz-go/pkg/sasl/scram"
-	"github.com/twmb/franz-go/pkg/sr"
 
 	"github.com/sealstream/sealstream/internal/secrets"
 	"github.com/sealstream/sealstream/internal/stream"
 	"github.com/sealstream/sealstream/producers"
-	"github.com/sealstream/sealstream/schemas"
 )
 
 // kafka turns the configuration into what clients need. Files are read once here, so
@@ -112,75 +107,4 @@ func (cfg *Config) keyer() (*producers.Keyer, error) {
 		return nil, fmt.Errorf("producer.pseudonym_key_file: %w", err)
 	}
 	return producers.NewKeyer(key.Bytes())
-}
-
-// registry resolves schema ids at a Confluent-compatible registry and remembers them:
-// a schema never changes under its id.
-type registry struct {
-	client *sr.Client
-	mu     sync.Mutex
-	known  map[uint32]string
-}
-
-// maxSchemas bounds what a registry client remembers: ids come from record values, and
-// an installation with more schemas than that asks again.
-const maxSchemas = 10_000
-
-// resolver returns what explains Avro values; nil, with no registry configured,
-// explains none.
-func (cfg *Config) resolver() (schemas.Resolver, error) {
-	r := cfg.Registry
-	if r.URL == "" {
-		return nil, nil
-	}
-	client := &http.Client{Timeout: 10 * time.Second}
-	opts := []sr.ClientOpt{sr.URLs(r.URL), sr.UserAgent("sealstream")}
-	if r.CAFile != "" {
-		t, err := clientTLS("registry", TLSConfig{CAFile: r.CAFile})
-		if err != nil {
-			return nil, err
-		}
-		client.Transport = &http.Transport{TLSClientConfig: t, Proxy: http.ProxyFromEnvironment}
-	}
-	opts = append(opts, sr.HTTPClient(client))
-	if r.User != "" {
-		p, err := secrets.ReadText(r.PasswordFile)
-		if err != nil {
-			return nil, fmt.Errorf("registry.password_file: %w", err)
-		}
-		opts = append(opts, sr.BasicAuth(r.User, p.Reveal()))
-	}
-	c, err := sr.NewClient(opts...)
-	if err != nil {
-		return nil, fmt.Errorf("registry.url: %w", err)
-	}
-	return &registry{client: c, known: map[uint32]string{}}, nil
-}
-
-// Schema implements schemas.Resolver.
-func (r *registry) Schema(ctx context.Context, id uint32) (string, error) {
-	r.mu.Lock()
-	text, ok := r.known[id]
-	r.mu.Unlock()
-	if ok {
-		return text, nil
-	}
-	s, err := r.client.SchemaByID(ctx, int(id))
-	var re *sr.ResponseError
-	if errors.As(err, &re) && re.StatusCode == http.StatusNotFound {
-		return "", fmt.Errorf("schema %d: %w", id, schemas.ErrUnknownSchema)
-	}
-	if err != nil {
-		return "", fmt.Errorf("ask the schema registry for id %d: %w", id, err)
-	}
-	if s.Type != sr.TypeAvro {
-		return "", fmt.Errorf("schema %d is %s, not Avro: %w", id, s.Type, schemas.ErrUnknownSchema)
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if len(r.known) >= maxSchemas {
-		clear(r.known)
-	}
-	r.known[id] = s.Schema
-	return s.Schema, nil
 }
