@@ -43,7 +43,7 @@ func importRules() []rule {
 // testSupport are packages for tests only; their own code may import anything of
 // ours, and nothing but tests may import them.
 func testSupport() []string {
-	return []string{"internal/testbed", "internal/faults", "internal/faults/cmd/*", "internal/bench", "internal/bench/cmd/*", "sinks/sinktest"}
+	return []string{"internal/testbed", "internal/testbed/cmd/*", "internal/integration", "internal/integration/*", "internal/faults", "internal/faults/cmd/*", "internal/bench", "internal/bench/cmd/*", "sinks/sinktest"}
 }
 
 // library says which packages may import a library.
