@@ -3,19 +3,26 @@
 // end, judges every statement, salt and link with [ledger.Verifier], and compares
 // the rows of a sink with the ledger, one by one.
 //
-// It trusts no stage that wrote what it reads, keeps no state, and changes nothing.
-// What it cannot check it says: without signed heads nobody can see a tail that was
-// cut off from topic and table alike. It is used by `sealstream verify`.
+// It trusts no stage that wrote what it reads and changes nothing of it. What it cannot
+// check it says: without signed heads nobody can see a tail that was cut off from topic
+// and table alike.
+//
+// [Run] is the engine; `sealstream verify` is a call of it. [Runner] works off jobs that
+// somebody asked for by the API, with the same engine: a [Keeper] remembers the plan and
+// each partition that is done, so that a job whose process died goes on elsewhere. All
+// state of a job is in its [JobStore].
 package verify
 
 import (
 	"bytes"
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
 
 	"github.com/sealstream/sealstream/ledger"
 	"github.com/sealstream/sealstream/sinks"
@@ -59,6 +66,9 @@ type Comparing struct {
 type Comparison interface {
 	// Next compares the row of one record, and reports rows before it that have none.
 	Next(offset int64, s *ledger.Sealed) ([]ledger.Finding, error)
+	// Pass goes by a record whose row is not to be judged, and reports rows before it
+	// that no record has.
+	Pass(s *ledger.Sealed) ([]ledger.Finding, error)
 	// Finish reports rows behind the last record, and closes.
 	Finish() ([]ledger.Finding, Counts, error)
 	Close()
@@ -79,6 +89,17 @@ type Options struct {
 	Workers      int             // partitions at a time; default 2
 	MaxFindings  int             // kept in the report; default 10,000, the rest is counted
 	Progress     func(done, total uint64)
+
+	// Partitions, when not nil, are the source partitions to look at; else all are.
+	Partitions []sinks.Partition
+	// Ledgers must be found in what is read, or the report is incomplete.
+	Ledgers []ledger.ID
+	// From and To limit the comparison of rows to records whose sealed timestamp lies in
+	// [From, To); zero: no limit. Chains are followed whole whatever they say, because a
+	// link is worth as much as the links before it.
+	From, To time.Time
+	Rate     int    // records a second at most; 0: as fast as possible
+	Keeper   Keeper // nil: nothing is kept
 }
 
 // Result is the one word a script looks at.
@@ -106,6 +127,8 @@ type Report struct {
 	Ledgers       []Ledger `json:"ledgers"`
 	NotChecked    []string `json:"not_checked"`
 	Errors        []string `json:"errors,omitempty"`
+
+	Verdicts map[ledger.Verdict]uint64 `json:"verdicts"` // of all findings
 }
 
 // Ledger is what was read of one ledger.
@@ -121,27 +144,22 @@ type Ledger struct {
 // run is one verification under way.
 type run struct {
 	o        Options
+	plan     Plan
 	rejected map[sinks.Partition]map[int64]bool
-	stored   map[sinks.Partition]int64
-	withRows []ledger.ID // listed before the topics were looked at: a ledger born later is no stranger
+	pace     *rate.Limiter // nil: none
+	cut      context.CancelCauseFunc
 
-	mu    sync.Mutex
-	rep   Report
-	done  uint64
-	total uint64
-	seen  map[ledger.ID]bool
-	held  []missing
+	mu   sync.Mutex
+	rep  Report
+	done uint64
+	seen map[ledger.ID]bool
+	held map[sinks.Partition][]Held
+	kept int // findings in the report
+	wait int // findings held
 }
 
-// missing is a finding that a record set aside meanwhile would excuse.
-type missing struct {
-	part    sinks.Partition
-	offset  int64
-	finding ledger.Finding
-}
-
-// Run verifies. It returns an error only when nothing at all could be begun;
-// whatever fails later makes the report incomplete.
+// Run verifies. It returns an error when nothing at all could be begun, or when the
+// keeper failed; whatever else fails later makes the report incomplete.
 func Run(ctx context.Context, o Options) (*Report, error) {
 	if o.Workers <= 0 {
 		o.Workers = 2
@@ -152,25 +170,91 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	if o.Progress == nil {
 		o.Progress = func(uint64, uint64) {}
 	}
-	r := &run{o: o, seen: map[ledger.ID]bool{}, rejected: map[sinks.Partition]map[int64]bool{}}
-	r.rep.Findings, r.rep.Ledgers = []ledger.Finding{}, []Ledger{}
-	r.rep.NotChecked = []string{
-		"rollback not checkable: no earlier head known",
-		"split view not checkable: no signed heads",
+	if o.Keeper == nil {
+		o.Keeper = forgetful{}
 	}
-	ps, err := r.prepare(ctx)
+	ctx, cut := context.WithCancelCause(ctx)
+	defer cut(nil)
+	r := &run{o: o, cut: cut, seen: map[ledger.ID]bool{}, rejected: map[sinks.Partition]map[int64]bool{}, held: map[sinks.Partition][]Held{}}
+	r.rep.Findings, r.rep.Ledgers, r.rep.Verdicts = []ledger.Finding{}, []Ledger{}, map[ledger.Verdict]uint64{}
+	if o.Rate > 0 {
+		r.pace = rate.NewLimiter(rate.Limit(o.Rate), o.Rate)
+	}
+	r.rep.NotChecked = r.notChecked()
+	done, err := r.prepare(ctx)
 	if err != nil {
 		return nil, err
 	}
-	r.all(ctx, ps)
-	r.excuse(ctx)
-	r.strangers(ctx)
+	r.all(ctx, done)
+	if !done[endPart()] {
+		r.end(ctx)
+	}
+	// Without a keeper a run that was cut off still says what it has seen.
+	if _, forgets := o.Keeper.(forgetful); ctx.Err() != nil && !forgets {
+		return nil, context.Cause(ctx)
+	}
 	return r.finish(), nil
 }
 
-// prepare takes the stored offsets before it looks how far the sealed topics reach:
-// so everything below them is read, and everything without a row above them is lag.
-func (r *run) prepare(ctx context.Context) ([]Partition, error) {
+// notChecked is what no run, or this one, looks at.
+func (r *run) notChecked() []string {
+	out := []string{
+		"rollback not checkable: no earlier head known",
+		"split view not checkable: no signed heads",
+	}
+	if r.o.Keys == nil {
+		out = append(out, "salts not derived again, only held against their commitments: no salt master is at hand")
+	}
+	switch {
+	case r.o.Rows == nil:
+		out = append(out, "rows not compared")
+	default:
+		if r.o.Partitions != nil {
+			out = append(out, "rows of ledgers that no sealed topic has: not looked for, because not all partitions are read")
+		}
+		if !r.o.From.IsZero() || !r.o.To.IsZero() {
+			out = append(out, "rows of records outside of the time range not compared")
+		}
+	}
+	return out
+}
+
+// prepare makes the plan, or takes up the one that was kept, and says what is done.
+func (r *run) prepare(ctx context.Context) (map[sinks.Partition]bool, error) {
+	plan, parts, err := r.o.Keeper.Load(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read what was kept: %w", err)
+	}
+	if plan == nil {
+		if plan, err = r.makePlan(ctx); err != nil {
+			return nil, err
+		}
+		if err := r.o.Keeper.SavePlan(ctx, *plan); err != nil {
+			return nil, fmt.Errorf("keep the plan: %w", err)
+		}
+	}
+	r.plan = *plan
+	done := map[sinks.Partition]bool{}
+	for _, p := range parts {
+		done[sinks.Partition{Topic: p.Topic, ID: p.ID}] = true
+		r.done += p.Records
+		r.kept += p.Kept
+		r.wait += len(p.Held)
+		r.merge(p)
+	}
+	r.o.Progress(r.done, r.plan.Records())
+	if r.o.Rows != nil {
+		return done, r.readRejects(ctx)
+	}
+	return done, nil
+}
+
+// makePlan takes the stored offsets before it looks how far the sealed topics reach:
+// so everything below them is read, and everything without a row above them is lag. The
+// ledgers that have rows are listed before too: one born later is no stranger.
+func (r *run) makePlan(ctx context.Context) (*Plan, error) {
+	var plan Plan
+	stored := map[sinks.Partition]int64{}
 	if r.o.Rows != nil {
 		ps, err := r.partitions(ctx)
 		if err != nil {
@@ -180,21 +264,18 @@ func (r *run) prepare(ctx context.Context) ([]Partition, error) {
 		for i, p := range ps {
 			ids[i] = sinks.Partition{Topic: p.Topic, ID: p.ID}
 		}
-		if r.stored, err = r.o.Rows.Positions(ctx, ids); err != nil {
+		if stored, err = r.o.Rows.Positions(ctx, ids); err != nil {
 			return nil, fmt.Errorf("read stored offsets: %w", err)
 		}
-		if r.withRows, err = r.o.Rows.Ledgers(ctx); err != nil {
+		if plan.WithRows, err = r.o.Rows.Ledgers(ctx); err != nil {
 			return nil, fmt.Errorf("list ledgers that have rows: %w", err)
-		}
-		if err := r.readRejects(ctx); err != nil {
-			return nil, err
 		}
 	}
 	ps, err := r.partitions(ctx)
 	for _, p := range ps {
-		r.total += uint64(max(0, p.Stable-p.Start))
+		plan.Partitions = append(plan.Partitions, Planned{p, stored[sinks.Partition{Topic: p.Topic, ID: p.ID}]})
 	}
-	return ps, err
+	return &plan, err
 }
 
 func (r *run) partitions(ctx context.Context) (ps []Partition, err error) {
@@ -203,27 +284,13 @@ func (r *run) partitions(ctx context.Context) (ps []Partition, err error) {
 		if err != nil {
 			return nil, fmt.Errorf("read %s: %w", r.o.SealedName(src), err)
 		}
-		ps = append(ps, got...)
+		for _, p := range got {
+			if r.o.Partitions == nil || slices.Contains(r.o.Partitions, sinks.Partition{Topic: src, ID: p.ID}) {
+				ps = append(ps, p)
+			}
+		}
 	}
 	return ps, nil
-}
-
-// excuse looks at the rejects again: what was missing may have been set aside after
-// they were first read.
-func (r *run) excuse(ctx context.Context) {
-	if len(r.held) == 0 {
-		return
-	}
-	if err := r.readRejects(ctx); err != nil {
-		r.fail("%v", err)
-	}
-	for _, m := range r.held {
-		if r.rejected[m.part][m.offset] {
-			r.rep.Rejected++
-			continue
-		}
-		r.report(m.finding)
-	}
 }
 
 // readRejects notes which records the sink set aside.
@@ -259,157 +326,109 @@ func (r *run) readRejects(ctx context.Context) error {
 	return nil
 }
 
-// all verifies the partitions, some at a time.
-func (r *run) all(ctx context.Context, ps []Partition) {
+// all verifies the partitions that are not done, some at a time.
+func (r *run) all(ctx context.Context, done map[sinks.Partition]bool) {
 	var wg sync.WaitGroup
 	sem := make(chan struct{}, r.o.Workers)
-	for _, p := range ps {
+	for _, p := range r.plan.Partitions {
+		if done[sinks.Partition{Topic: p.Topic, ID: p.Partition.ID}] {
+			continue
+		}
 		wg.Add(1)
 		sem <- struct{}{}
 		go func() {
 			defer func() { <-sem; wg.Done() }()
-			if err := r.partition(ctx, p); err != nil {
-				r.fail("%s/%d: %v", p.Topic, p.ID, err)
-			}
+			r.settle(ctx, r.partition(ctx, p))
 		}()
 	}
 	wg.Wait()
 }
 
-// partition verifies one sealed partition and the rows of its ledgers.
-func (r *run) partition(ctx context.Context, p Partition) error {
-	v := ledger.NewVerifier(ledger.VerifierOptions{Topic: p.Topic, Partition: p.ID, Keys: r.o.Keys, Partial: p.Start > 0})
-	c := &comparer{run: r, part: sinks.Partition{Topic: p.Topic, ID: p.ID}}
-	defer c.abandon()
-	err := r.o.Log.Read(ctx, p, func(recs []ledger.Record) error {
-		for i := range recs {
-			r.report(v.Next(&recs[i])...)
-			if err := c.next(ctx, &recs[i]); err != nil {
-				return err
+// settle keeps a part that is whole, and counts it in either way. One with an error is
+// not kept, so that a job that is taken up tries it again.
+func (r *run) settle(ctx context.Context, p Part) {
+	if len(p.Errors) == 0 && ctx.Err() == nil {
+		if err := r.o.Keeper.SavePart(ctx, p); err != nil {
+			r.cut(fmt.Errorf("keep what was found in %s/%d: %w", p.Topic, p.ID, err))
+		}
+	}
+	r.merge(p)
+}
+
+// end looks at what only shows when all partitions are read: records that were set
+// aside meanwhile, and rows of ledgers that no sealed topic has.
+func (r *run) end(ctx context.Context) {
+	at := endPart()
+	t := &tally{run: r, part: Part{Topic: at.Topic, ID: at.ID}}
+	r.excuse(ctx, t)
+	r.strangers(ctx, t)
+	if len(r.rep.Errors) > 0 {
+		r.merge(t.part) // a partition is still to be read, and may hold findings to excuse
+		return
+	}
+	r.settle(ctx, t.part)
+}
+
+// excuse looks at the rejects again: what was missing may have been set aside after
+// they were first read.
+func (r *run) excuse(ctx context.Context, t *tally) {
+	if len(r.held) == 0 {
+		return
+	}
+	if err := r.readRejects(ctx); err != nil {
+		t.fail("%v", err)
+	}
+	for part, all := range r.held {
+		for _, m := range all {
+			if r.rejected[part][m.Offset] {
+				t.part.Rejected++
+				continue
 			}
+			t.report(m.Finding)
 		}
-		r.advance(len(recs))
-		return ctx.Err()
-	})
-	r.report(v.Finish()...)
-	for _, l := range v.Ledgers() {
-		r.mu.Lock()
-		r.seen[l.ID] = true
-		r.rep.Ledgers = append(r.rep.Ledgers, Ledger{ID: l.ID, Topic: p.Topic, Partition: p.ID, Size: l.Size, Head: l.Head, Closed: l.Closed})
-		r.mu.Unlock()
-	}
-	return errors.Join(err, c.finish())
-}
-
-// comparer walks one partition's ledgers through the rows.
-type comparer struct {
-	run  *run
-	part sinks.Partition
-	id   ledger.ID
-	cur  Comparison
-}
-
-func (c *comparer) next(ctx context.Context, rec *ledger.Record) error {
-	if c.run.o.Rows == nil {
-		return nil
-	}
-	s, err := ledger.Open(rec)
-	if err != nil {
-		return nil // the ledger's own finding; its row, if any, will be EXTRA
-	}
-	if c.cur == nil || c.id != s.Statement.Ledger {
-		if err := c.begin(ctx, s.Statement.Ledger); err != nil {
-			return err
-		}
-	}
-	fs, err := c.cur.Next(rec.Offset, &s)
-	for _, f := range fs {
-		if f.Verdict != ledger.Missing || f.Seq != s.Statement.Seq || !c.run.hold(missing{c.part, rec.Offset, f}) {
-			c.run.report(f)
-		}
-	}
-	return err
-}
-
-func (c *comparer) begin(ctx context.Context, id ledger.ID) (err error) {
-	if err := c.finish(); err != nil {
-		return err
-	}
-	rejected := c.run.rejected[c.part]
-	c.cur, err = c.run.o.Rows.Compare(ctx, Comparing{Ledger: id, Partition: c.part, Stored: c.run.stored[c.part], Rejected: func(off int64) bool { return rejected[off] }})
-	if err != nil {
-		return fmt.Errorf("compare rows of ledger %s: %w", id, err)
-	}
-	c.id = id
-	return nil
-}
-
-func (c *comparer) finish() error {
-	if c.cur == nil {
-		return nil
-	}
-	defer c.abandon()
-	fs, n, err := c.cur.Finish()
-	c.run.report(fs...)
-	c.run.mu.Lock()
-	defer c.run.mu.Unlock()
-	c.run.rep.Rows += n.Rows
-	c.run.rep.Lag += n.Lag
-	c.run.rep.Rejected += n.Rejected
-	return err
-}
-
-// abandon frees a comparison; one that an error left open has no more to say.
-func (c *comparer) abandon() {
-	if c.cur != nil {
-		c.cur.Close()
-		c.cur = nil
 	}
 }
 
 // strangers reports the rows of ledgers that no sealed topic has.
-func (r *run) strangers(ctx context.Context) {
-	if r.o.Rows == nil {
-		r.rep.NotChecked = append(r.rep.NotChecked, "rows not compared")
+func (r *run) strangers(ctx context.Context, t *tally) {
+	if r.o.Rows == nil || r.o.Partitions != nil {
 		return
 	}
-	for _, id := range r.withRows {
+	for _, id := range r.plan.WithRows {
 		if r.seen[id] {
 			continue
 		}
-		c := &comparer{run: r}
+		c := &comparer{tally: t}
 		if err := c.begin(ctx, id); err != nil {
-			r.fail("%v", err)
+			t.fail("%v", err)
 			continue
 		}
 		if err := c.finish(); err != nil {
-			r.fail("compare rows of ledger %s: %v", id, err)
+			t.fail("compare rows of ledger %s: %v", id, err)
 		}
 	}
 }
 
-// hold keeps a finding until the rejects are read again, and says whether it did.
-func (r *run) hold(m missing) bool {
+// merge counts a part into the report.
+func (r *run) merge(p Part) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.held) >= r.o.MaxFindings {
-		return false
+	r.rep.Records += p.Records
+	r.rep.Rows += p.Rows
+	r.rep.Lag += p.Lag
+	r.rep.Rejected += p.Rejected
+	r.rep.Ledgers = append(r.rep.Ledgers, p.Ledgers...)
+	r.rep.Findings = append(r.rep.Findings, p.Findings...)
+	r.rep.Errors = append(r.rep.Errors, p.Errors...)
+	for v, n := range p.Verdicts {
+		r.rep.Verdicts[v] += n
+		r.rep.FindingsTotal += n
 	}
-	r.held = append(r.held, m)
-	return true
-}
-
-func (r *run) report(fs ...ledger.Finding) {
-	if len(fs) == 0 {
-		return
+	for _, l := range p.Ledgers {
+		r.seen[l.ID] = true
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, f := range fs {
-		r.rep.FindingsTotal++
-		if len(r.rep.Findings) < r.o.MaxFindings {
-			r.rep.Findings = append(r.rep.Findings, f)
-		}
+	if len(p.Held) > 0 {
+		r.held[sinks.Partition{Topic: p.Topic, ID: p.ID}] = p.Held
 	}
 }
 
@@ -419,15 +438,28 @@ func (r *run) fail(format string, args ...any) {
 	r.rep.Errors = append(r.rep.Errors, fmt.Sprintf(format, args...))
 }
 
-func (r *run) advance(records int) {
+// advance counts records as they are read, and waits where they come too fast.
+func (r *run) advance(ctx context.Context, records int) error {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.rep.Records += uint64(records)
 	r.done += uint64(records)
-	r.o.Progress(r.done, r.total)
+	r.o.Progress(r.done, r.plan.Records())
+	r.mu.Unlock()
+	for records > 0 && r.pace != nil {
+		n := min(records, r.pace.Burst())
+		if err := r.pace.WaitN(ctx, n); err != nil {
+			return err
+		}
+		records -= n
+	}
+	return ctx.Err()
 }
 
 func (r *run) finish() *Report {
+	for _, id := range r.o.Ledgers {
+		if !r.seen[id] {
+			r.fail("ledger %s was asked for, and no partition that was read has it", id)
+		}
+	}
 	slices.SortFunc(r.rep.Findings, func(a, b ledger.Finding) int {
 		return cmp.Or(bytes.Compare(a.Ledger[:], b.Ledger[:]), cmp.Compare(a.Seq, b.Seq))
 	})

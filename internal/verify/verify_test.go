@@ -109,6 +109,14 @@ func (c *comparison) Next(offset int64, s *ledger.Sealed) ([]ledger.Finding, err
 	return nil, nil
 }
 
+func (c *comparison) Pass(s *ledger.Sealed) ([]ledger.Finding, error) {
+	if _, ok := c.left[s.Statement.Seq]; ok {
+		c.n.Rows++
+	}
+	delete(c.left, s.Statement.Seq)
+	return nil, nil
+}
+
 func (c *comparison) Finish() (fs []ledger.Finding, n verify.Counts, err error) {
 	for seq := range c.left {
 		fs = append(fs, c.find(ledger.Extra, seq))

@@ -196,13 +196,9 @@ func (c *Comparison) Next(offset int64, s *ledger.Sealed) (found []ledger.Findin
 	if seq < c.next {
 		return nil, nil
 	}
-	for c.row != nil && c.seq < seq {
-		found = append(found, c.extra())
-		if err := c.advance(); err != nil {
-			return found, err
-		}
+	if found, err = c.upTo(seq); err != nil {
+		return found, err
 	}
-	c.next = seq + 1
 	if c.row == nil || c.seq != seq {
 		switch {
 		case offset >= c.o.Stored:
@@ -222,6 +218,32 @@ func (c *Comparison) Next(offset int64, s *ledger.Sealed) (found []ledger.Findin
 		found = append(found, c.find(ledger.Altered, seq, "differs in "+strings.Join(bad, ", ")))
 	}
 	return found, c.advance()
+}
+
+// Pass goes by a record whose row is not to be compared. Rows before it that no record
+// has are found all the same.
+func (c *Comparison) Pass(s *ledger.Sealed) ([]ledger.Finding, error) {
+	seq := int64(s.Statement.Seq)
+	if seq < c.next {
+		return nil, nil
+	}
+	found, err := c.upTo(seq)
+	if err == nil && c.row != nil && c.seq == seq {
+		err = c.advance()
+	}
+	return found, err
+}
+
+// upTo goes to the first row that is not below seq; those it passes have no record.
+func (c *Comparison) upTo(seq int64) (found []ledger.Finding, err error) {
+	for c.row != nil && c.seq < seq {
+		found = append(found, c.extra())
+		if err := c.advance(); err != nil {
+			return found, err
+		}
+	}
+	c.next = seq + 1
+	return found, nil
 }
 
 // extra is the finding about the row under the cursor, which no record has.

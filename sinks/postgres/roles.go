@@ -12,11 +12,11 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// makeRoles makes the four roles, lets them into the database and sets passwords.
+// makeRoles makes the roles, lets them into the database and sets passwords.
 // Errors never show a password; the server only ever gets its SCRAM verifier, so that
 // no statement log can.
 func makeRoles(ctx context.Context, conn *pgx.Conn, passwords map[string]string) error {
-	roles := []string{RoleOwner, RoleWriter, RoleReader, RoleRepair}
+	roles := []string{RoleOwner, RoleWriter, RoleReader, RoleRepair, RoleJobs}
 	known := map[string]bool{}
 	for _, role := range roles {
 		known[role] = true
@@ -48,9 +48,9 @@ func makeRoles(ctx context.Context, conn *pgx.Conn, passwords map[string]string)
 		return fmt.Errorf("ask for the database's name: %w", classify(err))
 	}
 	for _, sql := range []string{
-		"GRANT CONNECT ON DATABASE " + pgx.Identifier{database}.Sanitize() + " TO " + RoleOwner + ", " + RoleWriter + ", " + RoleReader + ", " + RoleRepair,
+		"GRANT CONNECT ON DATABASE " + pgx.Identifier{database}.Sanitize() + " TO " + RoleOwner + ", " + RoleWriter + ", " + RoleReader + ", " + RoleRepair + ", " + RoleJobs,
 		"REVOKE CREATE ON SCHEMA public FROM PUBLIC",
-		"GRANT USAGE ON SCHEMA public TO " + RoleWriter + ", " + RoleReader + ", " + RoleRepair,
+		"GRANT USAGE ON SCHEMA public TO " + RoleWriter + ", " + RoleReader + ", " + RoleRepair + ", " + RoleJobs,
 		"GRANT USAGE, CREATE ON SCHEMA public TO " + RoleOwner,
 		// A superuser may act as the owner anyway; another migrating role must be let.
 		`DO $$ BEGIN IF NOT pg_catalog.pg_has_role(current_user, '` + RoleOwner + `', 'MEMBER') THEN GRANT ` + RoleOwner + ` TO CURRENT_USER; END IF; END $$`,

@@ -130,7 +130,7 @@ func newDatabase(t testing.TB) *database {
 func (d *database) migrate() {
 	d.t.Helper()
 	o := postgres.MigrateOptions{URL: server.URL(d.name), Passwords: map[string]string{}, Log: quiet()}
-	for _, role := range []string{postgres.RoleOwner, postgres.RoleWriter, postgres.RoleReader, postgres.RoleRepair} {
+	for _, role := range []string{postgres.RoleOwner, postgres.RoleWriter, postgres.RoleReader, postgres.RoleRepair, postgres.RoleJobs} {
 		o.Passwords[role] = password(role)
 	}
 	if err := postgres.Migrate(d.t.Context(), o); err != nil {
