@@ -21,7 +21,7 @@ type Options struct {
 }
 
 // Parts are the measurements that can be asked for by name.
-func Parts() []string { return []string{"ledger", "seal", "check", "stages", "whole"} }
+func Parts() []string { return []string{"ledger", "seal", "check", "stages", "whole", "growth"} }
 
 // runner measures.
 type runner struct {
@@ -56,7 +56,7 @@ func Run(ctx context.Context, o Options) (rows []Row, err error) {
 		}
 	}
 	steps := map[string]func(context.Context) error{
-		"ledger": r.ledgerStep, "seal": r.sealing, "check": r.checking, "stages": r.stages, "whole": r.whole,
+		"ledger": r.ledgerStep, "seal": r.sealing, "check": r.checking, "stages": r.stages, "whole": r.whole, "growth": r.growth,
 	}
 	for _, name := range Parts() {
 		if !slices.Contains(r.o.Parts, name) {
