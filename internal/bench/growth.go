@@ -74,7 +74,9 @@ func growthRows(n, input int64, before, after disk) []Row {
 	perEvent := func(bytes int64) string {
 		return fmt.Sprintf("%d MB, %d bytes an event", bytes*1_000_000/n>>20, bytes/n)
 	}
-	row := func(what string, bytes int64) Row { return Row{What: "disk, 1,000,000 events: " + what, Rate: perEvent(bytes)} }
+	row := func(what string, bytes int64) Row {
+		return Row{What: "disk, 1,000,000 events: " + what, Rate: perEvent(bytes)}
+	}
 	rows := []Row{row("the events themselves, as JSON lines", input)}
 	names := make([]string, 0, len(after.topics))
 	for name := range after.topics {
