@@ -56,9 +56,12 @@ func parseJavaVersion(out string) (int, error) {
 	return strconv.Atoi(m[1])
 }
 
-// Command is the command line that compiles one source file in memory and runs it with
-// the jars in dir.
-func (j JDK) Command(dir, source string, args ...string) []string {
+// AvroJars are the coordinates of Apache Avro.
+func AvroJars() []string { return []string{"org.apache.avro:avro:1.12.1"} }
+
+// Command is the command line that compiles one source file in memory and runs it with a
+// class path such as "DIR/*:OTHER/*".
+func (j JDK) Command(classPath, source string, args ...string) []string {
 	// C1 alone: these programs end before C2 would pay.
-	return append([]string{j.Java, "-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", filepath.Join(dir, "*"), source}, args...)
+	return append([]string{j.Java, "-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", classPath, source}, args...)
 }

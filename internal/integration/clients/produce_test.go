@@ -1,0 +1,171 @@
+//go:build integration
+
+package clients
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/sealstream/sealstream/internal/testbed"
+	"github.com/sealstream/sealstream/ledger"
+	"github.com/sealstream/sealstream/schemas"
+)
+
+// What librdkafka and Kafka's Java client send, in every way they have, comes out of the
+// ledger and the table as it went in.
+func TestForeignProducers(t *testing.T) {
+	for _, registry := range []string{"Apicurio", "embedded"} {
+		t.Run(registry, func(t *testing.T) {
+			url := ""
+			if registry == "Apicurio" {
+				url = testbed.Shared(t).Registry
+			}
+			pl := open(t, newBed(t), url)
+			limit := strconv.Itoa(schemas.DefaultMaxMessageBytes)
+			for _, topic := range []string{topicAudit, topicStamped} {
+				name := pl.topic(topic)
+				all := parse[sent](t, pl.python("odd", "python", pl.brokers(), pl.g.Registry, name, file(t, "testdata", "login.avsc"), limit))
+				all = append(all, parse[sent](t, runJava(t, pl.bed, "Foreign.java", "odd", "java", pl.brokers(), pl.g.Registry, name,
+					file(t, "..", "..", "..", "schemas", "audit_event.avsc"), limit))...)
+				pl.unchanged(topic, all)
+			}
+			pl.verified()
+		})
+	}
+}
+
+// unchanged holds what producers report against the source log, the ledger and the table.
+func (pl *place) unchanged(topic string, all []sent) {
+	pl.t.Helper()
+	want := inOrder(all)
+	n, aborted := 0, 0
+	for _, s := range all {
+		if s.Aborted {
+			aborted++
+		} else {
+			n++
+		}
+	}
+	if aborted == 0 || n < 8000 {
+		pl.t.Fatalf("%s: %d records and %d aborted ones were sent: that is not the whole set", topic, n, aborted)
+	}
+	pl.stored(topic, n+partitions)
+	source, sealed, rows := pl.read(pl.topic(topic)), pl.read(pl.topic(topic)+".sealed"), pl.rows(topic)
+	for p := range int32(partitions) {
+		pl.samePartition(topic, want[p], source[p], sealed[p], rows[p])
+	}
+}
+
+func (pl *place) samePartition(topic string, want []sent, source, sealed []ledger.Record, rows []row) {
+	pl.t.Helper()
+	if len(source) != len(want) || len(sealed) != len(want)+1 || len(rows) != len(want)+1 {
+		pl.t.Fatalf("%s: %d records sent, %d in the source, %d sealed, %d rows; want one more in the last two", topic, len(want), len(source), len(sealed), len(rows))
+	}
+	for i := range want {
+		w := want[i].record()
+		w.LogAppendTime = topic == topicStamped
+		at := fmt.Sprintf("%s, case %q, partition %d, offset %d", topic, want[i].Case, want[i].Partition, w.Offset)
+		if d := different(&w, &source[i]); d != "" {
+			pl.t.Errorf("%s: the source differs from what was sent: %s", at, d)
+		}
+		// The ledger's first record says what follows.
+		s, err := ledger.Open(&sealed[i+1])
+		if err != nil {
+			pl.t.Errorf("%s: sealed: %v", at, err)
+			continue
+		}
+		if d := different(&w, &s.Source); d != "" || s.Statement.TimeMs != w.TimeMs || !s.CheckCommitment() {
+			pl.t.Errorf("%s: sealed as another record: %s", at, d)
+		}
+		pl.sameRow(at, &want[i], &s, &rows[i+1])
+	}
+}
+
+func (pl *place) sameRow(at string, want *sent, s *ledger.Sealed, r *row) {
+	pl.t.Helper()
+	w := want.record()
+	if !bytes.Equal(r.Frame, ledger.AppendFrame(nil, &w)) || !bytes.Equal(r.Statement, s.Raw[:]) {
+		pl.t.Errorf("%s: the row holds another record", at)
+	}
+	if r.RecordTime == nil || *r.RecordTime != w.TimeMs {
+		pl.t.Errorf("%s: the row's time is %v, want %d", at, r.RecordTime, w.TimeMs)
+	}
+	for name, v := range want.Columns {
+		if got := fmt.Sprint(r.Columns[name]); got != fmt.Sprint(v) && !sameNumber(r.Columns[name], v) {
+			pl.t.Errorf("%s: column %s is %s, want %v (decode error %v)", at, name, got, v, show(r.DecodeError))
+		}
+	}
+	switch decodes := len(want.Columns) > 0; {
+	case decodes && r.DecodeError != nil:
+		pl.t.Errorf("%s: decode error %q", at, *r.DecodeError)
+	case (want.Case == "unknown id" || want.Case == "id beyond") && !strings.Contains(show(r.DecodeError), "the registry has no schema id"):
+		pl.t.Errorf("%s: decode error %s, want that no schema is known", at, show(r.DecodeError))
+	}
+	if want.Case == "json" && r.Tenant != "acme" {
+		pl.t.Errorf("%s: tenant %q, want the header's", at, r.Tenant)
+	}
+}
+
+func sameNumber(got, want any) bool {
+	f, ok := got.(float64)
+	n, ok2 := want.(json.Number)
+	return ok && ok2 && strconv.FormatFloat(f, 'f', -1, 64) == n.String()
+}
+
+func show(s *string) string {
+	if s == nil {
+		return "none"
+	}
+	return *s
+}
+
+// different says in what two records differ, null and empty kept apart.
+func different(a, b *ledger.Record) string {
+	var out []string
+	for _, c := range []struct {
+		what string
+		same bool
+	}{
+		{"key", bytes.Equal(a.Key, b.Key) && (a.Key == nil) == (b.Key == nil)},
+		{"value", bytes.Equal(a.Value, b.Value) && (a.Value == nil) == (b.Value == nil)},
+		{"headers", len(a.Headers) == len(b.Headers) && (len(a.Headers) == 0 || reflect.DeepEqual(a.Headers, b.Headers))},
+		{fmt.Sprintf("time (%d, %d)", a.TimeMs, b.TimeMs), a.TimeMs == b.TimeMs},
+		{"who set the time", a.LogAppendTime == b.LogAppendTime},
+		{"offset", a.Offset == b.Offset},
+	} {
+		if !c.same {
+			out = append(out, c.what)
+		}
+	}
+	return strings.Join(out, ", ")
+}
+
+// The two programs that the documentation shows do what it says.
+func TestDocumentedProducers(t *testing.T) {
+	pl := open(t, newBed(t), testbed.Shared(t).Registry)
+	out := run(t, pl.bed, pl.p.Python, file(t, "testdata", "producer.py"), pl.brokers(), pl.g.Registry, pl.topic(topicAudit), file(t, "testdata", "login.avsc"))
+	ids := append(strings.Fields(out), strings.Fields(runJava(t, pl.bed, "Producer.java", pl.brokers(), pl.topic(topicAudit)))...)
+	pl.stored(topicAudit, len(ids)+partitions)
+	var got []string
+	for _, p := range pl.rows(topicAudit) {
+		if len(p) > 1 && len(p) != len(ids)+1 {
+			t.Errorf("one actor's events are on several partitions: %d on this one", len(p)-1)
+		}
+		for _, r := range p[1:] {
+			got = append(got, fmt.Sprint(r.Columns["event_id"]))
+			if r.Columns["event_action"] != "user.login" || r.Columns["user_name"] != "zo\u00eb" || r.Tenant != "acme" || r.DecodeError != nil {
+				t.Errorf("stored: %v, tenant %q, decode error %s", r.Columns, r.Tenant, show(r.DecodeError))
+			}
+		}
+	}
+	if !slices.Equal(got, ids) || len(ids) != 3 {
+		t.Errorf("stored events %v, want %v in this order", got, ids)
+	}
+	pl.verified()
+}
