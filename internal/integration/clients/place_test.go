@@ -26,23 +26,25 @@ import (
 
 // place is one installation with its roles running, and what looks at it.
 type place struct {
-	t   *testing.T
-	bed *testbed.Bed
-	p   testbed.Peers
-	g   *testbed.Given
-	adm *kadm.Client
-	db  *pgx.Conn
+	t    *testing.T
+	bed  *testbed.Bed
+	p    testbed.Peers
+	g    *testbed.Given
+	adm  *kadm.Client
+	db   *pgx.Conn
+	sink *testbed.Proc
 }
 
 const (
 	topicAudit   = "audit.events"
+	topicDomain  = "domain.events"
 	topicStamped = "stamped.events" // the broker sets the time there
 	partitions   = 3
 )
 
 func sources() []string {
 	lines := []string{"sources:"}
-	for _, t := range []string{topicAudit, topicStamped} {
+	for _, t := range []string{topicAudit, topicDomain, topicStamped} {
 		lines = append(lines, "  - topic: "+t, fmt.Sprintf("    partitions: %d", partitions), "    max_message_bytes: 1048588", "    retention: forever")
 	}
 	return lines
@@ -82,11 +84,10 @@ func open(t *testing.T, bed *testbed.Bed, registry string) *place {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = pl.db.Close(context.Background()) })
-	for _, role := range []string{"seal", "sink-postgres"} {
-		if _, err := pl.g.Role(role, "1"); err != nil {
-			t.Fatal(err)
-		}
+	if _, err := pl.g.Role("seal", "1"); err != nil {
+		t.Fatal(err)
 	}
+	pl.startSink()
 	return pl
 }
 

@@ -3,7 +3,7 @@
 foreign.py odd CLIENT BROKERS REGISTRY TOPIC LOGIN.AVSC LIMIT
 foreign.py partition BROKERS TOPIC KEYS PARTITIONER
 foreign.py read BROKERS REGISTRY TOPIC COUNT
-foreign.py avro BROKERS REGISTRY TOPIC SUBJECT SCHEMA VALUE...
+foreign.py avro BROKERS REGISTRY TOPIC SUBJECT VALUE...
 
 Each prints one JSON document a line: what it sent, and where it was acknowledged.
 """
@@ -170,14 +170,13 @@ def read(brokers, registry, topic, count):
     c.close()
 
 
-def avro(brokers, registry, topic, subject, schema, *values):
-    client = SchemaRegistryClient({"url": registry})
-    conf = {"auto.register.schemas": False, "use.latest.version": True, "subject.name.strategy": lambda ctx, name: subject}
-    serialize = AvroSerializer(client, open(schema).read(), conf=conf)
+def avro(brokers, registry, topic, subject, *values):
+    # The schema is the subject's latest, with what it refers to.
+    serialize = AvroSerializer(SchemaRegistryClient({"url": registry}), conf={
+        "auto.register.schemas": False, "use.latest.version": True, "subject.name.strategy": lambda ctx, name: subject})
     s = Sender(brokers)
     for v in values:
-        doc = json.loads(v)
-        s.send("avro", topic, b"k", serialize(doc, SerializationContext(topic, MessageField.VALUE)))
+        s.send("avro", topic, b"k", serialize(json.loads(v), SerializationContext(topic, MessageField.VALUE)))
     s.flush()
 
 
