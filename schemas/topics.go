@@ -41,6 +41,7 @@ type Role string
 // append a perfect next statement.
 const (
 	RoleProducer     Role = "producer"
+	RoleIngest       Role = "ingest" // `sealstream ingest`: it reads back what it has brought in before
 	RoleSeal         Role = "seal"
 	RoleSinkPostgres Role = "sink-postgres"
 	RoleAPI          Role = "api"
@@ -50,7 +51,7 @@ const (
 
 // Roles lists every role in the order in which a record meets it.
 func Roles() []Role {
-	return []Role{RoleProducer, RoleAPI, RoleSeal, RoleSinkPostgres, RoleVerify, RoleOperator}
+	return []Role{RoleProducer, RoleIngest, RoleAPI, RoleSeal, RoleSinkPostgres, RoleVerify, RoleOperator}
 }
 
 // Source is one topic whose records are sealed. Zero numbers take the defaults.
@@ -137,16 +138,17 @@ func Topics(prefix string, sources []Source) []Topic {
 		src := base(prefix, s.Name)
 		src.Key, src.Value = s.Key, "event, Avro or JSON"
 		src.Partitions, src.MaxMessageBytes, src.RetentionMs = s.Partitions, s.MaxMessageBytes, s.RetentionMs
-		src.Writers = []Role{RoleProducer, RoleAPI}
-		src.Readers = []Role{RoleSeal, RoleVerify, RoleOperator}
+		src.Writers = []Role{RoleProducer, RoleIngest, RoleAPI}
+		src.Readers = []Role{RoleIngest, RoleSeal}
 		if s.Product {
 			src.Writers = []Role{RoleAPI, RoleOperator}
+			src.Readers = []Role{RoleSeal}
 		}
 		sealed := base(prefix, SealedName(s.Name))
 		sealed.Source, sealed.Key, sealed.Value = src.Name, s.Key, "the source value byte for byte, header seal last"
 		sealed.Partitions, sealed.MaxMessageBytes, sealed.RetentionMs = s.Partitions, s.MaxMessageBytes+SealRoom, Forever
 		sealed.Writers = []Role{RoleSeal}
-		sealed.Readers = []Role{RoleSeal, RoleSinkPostgres, RoleVerify, RoleOperator}
+		sealed.Readers = []Role{RoleSeal, RoleSinkPostgres, RoleVerify, RoleOperator, RoleAPI} // the API for verification jobs
 		out = append(out, src, sealed)
 	}
 	rej := base(prefix, TopicRejects)

@@ -3,6 +3,7 @@ package schemas
 import (
 	"math"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -123,35 +124,66 @@ func TestACLsByRole(t *testing.T) {
 		}
 		return out
 	}
-	read, write := []string{"Describe", "DescribeConfigs", "Read"}, []string{"Describe", "Write"}
-	both := []string{"Describe", "DescribeConfigs", "Read", "Write"}
-	manage := []string{"Alter", "AlterConfigs", "Describe", "DescribeConfigs", "Read"}
+	read, write := []string{"Read"}, []string{"Write"}
+	look, creates := []string{"DescribeConfigs", "Read"}, []string{"Create", "Describe", "DescribeConfigs"}
+	sealed := []string{"Alter", "Create", "DescribeConfigs", "Read"}
 	want := map[Role]map[string][]string{
 		RoleProducer: {"topic literal p.audit.events": write},
-		RoleAPI:      {"topic literal p.audit.events": write, "topic literal p.ledger.control": write, "topic literal p.rejects": read},
+		RoleIngest:   {"topic literal p.audit.events": {"Read", "Write"}},
+		RoleAPI: {
+			"topic literal p.audit.events": write, "topic literal p.audit.events.sealed": read,
+			"topic literal p.ledger.control": write, "topic literal p.ledger.control.sealed": read, "topic literal p.rejects": read,
+		},
 		RoleSeal: {
-			"topic literal p.audit.events": read, "topic literal p.audit.events.sealed": both,
-			"topic literal p.ledger.control": read, "topic literal p.ledger.control.sealed": both,
-			"group literal p.seal": {"Describe", "Read"}, "transactional-id prefixed p.seal-": {"Describe", "Write"},
+			"topic literal p.audit.events": look, "topic literal p.audit.events.sealed": {"DescribeConfigs", "Read", "Write"},
+			"topic literal p.ledger.control": look, "topic literal p.ledger.control.sealed": {"DescribeConfigs", "Read", "Write"},
+			"group literal p.seal": read, "transactional-id prefixed p.seal-": write,
 		},
 		RoleSinkPostgres: {
 			"topic literal p.audit.events.sealed": read, "topic literal p.ledger.control.sealed": read,
-			"topic literal p.rejects": write, "group literal p.sink-postgres": {"Describe", "Read"},
+			"topic literal p.rejects": write, "group literal p.sink-postgres": read,
 		},
 		RoleVerify: {
-			"topic literal p.audit.events": read, "topic literal p.audit.events.sealed": read,
-			"topic literal p.ledger.control": read, "topic literal p.ledger.control.sealed": read, "topic literal p.rejects": read,
+			"topic literal p.audit.events.sealed": read, "topic literal p.ledger.control.sealed": read, "topic literal p.rejects": read,
 		},
 		RoleOperator: {
-			"topic literal p.audit.events": manage, "topic literal p.audit.events.sealed": manage,
-			"topic literal p.ledger.control":        append(slices.Clone(manage), "Write"),
-			"topic literal p.ledger.control.sealed": manage, "topic literal p.rejects": manage,
-			"group prefixed p.": {"Describe"}, "cluster literal kafka-cluster": {"Create", "Describe"},
+			"topic literal p.audit.events": creates, "topic literal p.audit.events.sealed": sealed,
+			"topic literal p.ledger.control":        {"Create", "DescribeConfigs", "Write"},
+			"topic literal p.ledger.control.sealed": sealed, "topic literal p.rejects": {"Create", "DescribeConfigs", "Read"},
+			"cluster literal kafka-cluster": {"Describe"},
 		},
 	}
 	for _, role := range Roles() {
 		if d := cmp.Diff(want[role], flat(role)); d != "" {
 			t.Errorf("%s: %s", role, d)
+		}
+	}
+}
+
+func TestKnownTopics(t *testing.T) {
+	for _, c := range []struct{ roles, seen, settings string }{
+		{"seal", "audit.events audit.events.sealed ledger.control ledger.control.sealed", "audit.events audit.events.sealed ledger.control ledger.control.sealed"},
+		{"sink-postgres", "audit.events.sealed ledger.control.sealed rejects", ""},
+		{"producer", "audit.events", ""},
+		{"operator producer", "audit.events audit.events.sealed ledger.control ledger.control.sealed rejects", "audit.events audit.events.sealed ledger.control ledger.control.sealed rejects"},
+	} {
+		var roles []Role
+		for _, r := range strings.Fields(c.roles) {
+			roles = append(roles, Role(r))
+		}
+		seen, settings := Known(Topics("", []Source{{Name: TopicAudit}, {Name: TopicControl, Product: true}}), roles...)
+		var names, read []string
+		for _, topic := range seen {
+			names = append(names, topic.Name)
+			if settings[topic.Name] {
+				read = append(read, topic.Name)
+			}
+		}
+		if got := strings.Join(names, " "); got != c.seen {
+			t.Errorf("%s sees %s, want %s", c.roles, got, c.seen)
+		}
+		if got := strings.Join(read, " "); got != c.settings {
+			t.Errorf("%s reads settings of %s, want %s", c.roles, got, c.settings)
 		}
 	}
 }

@@ -64,6 +64,28 @@ type KafkaConfig struct {
 	TLS TLSConfig `yaml:"tls"`
 	// Authentication to the brokers.
 	SASL SASLConfig `yaml:"sasl"`
+	// Who the roles are to the brokers, where a role is not User:<role>. The printed ACLs
+	// and the warning that somebody else may write sealed topics go by it.
+	Principals PrincipalsConfig `yaml:"principals"`
+}
+
+// PrincipalsConfig names the principals of each role as the brokers know them, such as
+// "User:sealer" or "User:CN=sealer,O=Example". Empty: User: and the name of the role.
+type PrincipalsConfig struct {
+	// Whoever writes source topics, but for ledger.control.
+	Producer []string `yaml:"producer"`
+	// Who runs sealstream ingest: it reads back what it brought in before.
+	Ingest []string `yaml:"ingest"`
+	// The role api.
+	API []string `yaml:"api"`
+	// The role seal, all of its members.
+	Seal []string `yaml:"seal"`
+	// The role sink-postgres.
+	SinkPostgres []string `yaml:"sink_postgres"`
+	// Who runs sealstream verify.
+	Verify []string `yaml:"verify"`
+	// Who runs sealstream topics, rejects and order.
+	Operator []string `yaml:"operator"`
 }
 
 // TLSConfig says how a client of ours proves whom it talks to.
@@ -73,10 +95,13 @@ type TLSConfig struct {
 	// PEM file of the authorities to trust; empty: those of the system.
 	CAFile string `yaml:"ca_file"`
 	// PEM files of our own certificate and its key, for brokers that ask for one; both or none.
+	// They are read at the start of a process.
 	CertFile string `yaml:"cert_file"`
 	KeyFile  string `yaml:"key_file"`
 	// Name the server's certificate must have; empty: the host we connect to.
 	ServerName string `yaml:"server_name"`
+	// Oldest TLS that is spoken: "1.3", or "1.2" for brokers that know no better; empty: 1.3.
+	MinVersion string `yaml:"min_version"`
 }
 
 // SASLConfig says who we are to the brokers.
@@ -274,8 +299,9 @@ func defaultConfig() Config {
 		return SourceConfig{Topic: topic, Partitions: schemas.HotPartitions, MaxMessageBytes: schemas.DefaultMaxMessageBytes, Retention: "720h"}
 	}
 	return Config{
-		Version:  configVersion,
-		Kafka:    KafkaConfig{Brokers: []string{}, ClientID: "sealstream", Replication: -1},
+		Version: configVersion,
+		Kafka: KafkaConfig{Brokers: []string{}, ClientID: "sealstream", Replication: -1, Principals: PrincipalsConfig{
+			Producer: []string{}, Ingest: []string{}, API: []string{}, Seal: []string{}, SinkPostgres: []string{}, Verify: []string{}, Operator: []string{}}},
 		Sources:  []SourceConfig{source(schemas.TopicAudit), source(schemas.TopicDomain)},
 		Producer: ProducerConfig{Tenant: "default", DeliveryTimeout: 15 * time.Second},
 		Seal: SealConfig{Slot: "1",

@@ -49,6 +49,13 @@ func (cfg *Config) checkKafka(c *checks) {
 	c.must(k.Replication == -1 || k.Replication > 0, "kafka.replication is %d: want -1 or a number of replicas", k.Replication)
 	c.must((k.TLS.CertFile == "") == (k.TLS.KeyFile == ""), "kafka.tls.cert_file and kafka.tls.key_file: give both or none")
 	c.must(k.TLS.Enabled || k.TLS == (TLSConfig{}), "kafka.tls: files or a server name are given, but enabled is false: set kafka.tls.enabled to true")
+	c.must(slices.Contains([]string{"", "1.2", "1.3"}, k.TLS.MinVersion), "kafka.tls.min_version is %q: want 1.3, or 1.2 for old brokers", k.TLS.MinVersion)
+	for _, r := range schemas.Roles() {
+		for _, p := range k.principals(r) {
+			kind, name, ok := strings.Cut(p, ":")
+			c.must(ok && kind != "" && name != "" && p != "User:*" && !strings.ContainsAny(p, "'\n"), "kafka.principals: %q of the role %s: want User:NAME, as the brokers know it", p, r)
+		}
+	}
 	switch k.SASL.Mechanism {
 	case "":
 		c.must(k.SASL == (SASLConfig{}), "kafka.sasl: a user or password is given, but no mechanism: set kafka.sasl.mechanism")

@@ -42,16 +42,26 @@ func (cfg *Config) kafka() (stream.Config, error) {
 	return sc, nil
 }
 
+// errPasswordFile means that a running client could not read its password again.
+var errPasswordFile = errors.New("kafka.sasl.password_file")
+
 func mechanism(c SASLConfig) sasl.Mechanism {
+	password := func() (string, error) {
+		p, err := secrets.ReadText(c.PasswordFile)
+		if err != nil {
+			return "", fmt.Errorf("%w: %w", errPasswordFile, err)
+		}
+		return p.Reveal(), nil
+	}
 	if c.Mechanism == "PLAIN" {
 		return plain.Plain(func(context.Context) (plain.Auth, error) {
-			p, err := secrets.ReadText(c.PasswordFile)
-			return plain.Auth{User: c.User, Pass: p.Reveal()}, err
+			p, err := password()
+			return plain.Auth{User: c.User, Pass: p}, err
 		})
 	}
 	auth := func(context.Context) (scram.Auth, error) {
-		p, err := secrets.ReadText(c.PasswordFile)
-		return scram.Auth{User: c.User, Pass: p.Reveal()}, err
+		p, err := password()
+		return scram.Auth{User: c.User, Pass: p}, err
 	}
 	if c.Mechanism == "SCRAM-SHA-256" {
 		return scram.Sha256(auth)
@@ -61,7 +71,10 @@ func mechanism(c SASLConfig) sasl.Mechanism {
 
 // clientTLS is TLS towards a server; at names the section in errors.
 func clientTLS(at string, c TLSConfig) (*tls.Config, error) {
-	t := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.ServerName}
+	t := &tls.Config{MinVersion: tls.VersionTLS13, ServerName: c.ServerName}
+	if c.MinVersion == "1.2" {
+		t.MinVersion = tls.VersionTLS12
+	}
 	if c.CAFile != "" {
 		pem, err := os.ReadFile(c.CAFile)
 		if err != nil {

@@ -95,7 +95,7 @@ func TestClientCertificate(t *testing.T) {
 	_, other := certificate(t)
 	c := TLSConfig{Enabled: true, CertFile: write(t, dir, "cert.pem", string(cert)), KeyFile: write(t, dir, "key.pem", string(key)), ServerName: "kafka"}
 	got, err := clientTLS("kafka.tls", c)
-	if err != nil || len(got.Certificates) != 1 || got.ServerName != "kafka" || got.MinVersion != tls.VersionTLS12 || got.InsecureSkipVerify {
+	if err != nil || len(got.Certificates) != 1 || got.ServerName != "kafka" || got.MinVersion != tls.VersionTLS13 || got.InsecureSkipVerify {
 		t.Errorf("%+v, %v", got, err)
 	}
 	c.KeyFile = write(t, dir, "other.pem", string(other))

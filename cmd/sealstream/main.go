@@ -54,7 +54,7 @@ func modes() []mode {
 		{"verify", "[--json]", "check that everything is as it was sealed", runVerify},
 		{"config", "[--defaults]", "print the effective configuration, or a commented one to begin with", runConfig},
 		{"token", "--role ROLE [--tenant T] [--ttl D]", "make an access token of the built-in issuer", runToken},
-		{"topics", "create|check|acls", "make and check topics, print what each role may do", runTopics},
+		{"topics", "create|check|list|--acls", "make and check topics, print what each role may do", runTopics},
 		{"database", "migrate", "make the tables, or bring them up to date", runDatabase},
 		{"ingest", "--format F PATH...|-", "bring files of events in, each event once", runIngest},
 		{"generate", "[--count N] [--rate R]", "make realistic events, to a topic or to standard output", runGenerate},

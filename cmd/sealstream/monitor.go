@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -20,13 +22,17 @@ import (
 func awaitTopics(ctx context.Context, r *runtime) error {
 	for first := true; ; first = false {
 		cctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-		problems, err := stream.CheckTopics(cctx, r.kafka, r.topics)
+		problems, err := stream.CheckTopics(cctx, r.kafka, r.topics, r.roles...)
+		refused := r.refused(cctx, err)
 		cancel()
 		switch {
 		case err == nil && len(problems) > 0:
-			return fmt.Errorf("topics are not as they must be: %s (and %d more): run sealstream topics create, or check", problems[0], len(problems)-1)
+			return fmt.Errorf("topics are not as they must be, so nothing is started (sealstream topics check looks again):\n%s", strings.Join(problems, "\n"))
 		case err == nil:
+			r.alarms.Clear(brokersStage, "all", kindRefused)
 			return nil
+		case refused != nil:
+			r.alarms.Raise(stream.Alarm{Stage: brokersStage, Key: "all", Kind: kindRefused, Detail: refused.Error()})
 		case first:
 			r.log.WarnContext(ctx, "brokers do not answer yet, waiting for them", "brokers", r.kafka.Brokers, "err", err)
 		}
@@ -40,8 +46,18 @@ func awaitTopics(ctx context.Context, r *runtime) error {
 	}
 }
 
+// refused returns what the brokers refuse, nil when err is something that passes.
+func (r *runtime) refused(ctx context.Context, err error) error {
+	var no *refusedError
+	if err == nil || r.conf == nil || !errors.As(kafkaCause(ctx, r.kafka, &r.conf.Kafka, err), &no) {
+		return nil
+	}
+	return no
+}
+
 // watchTopics raises an alarm when a topic disappears or gets a setting that would lose
-// or refuse evidence, for as long as that stands.
+// or refuse evidence, for as long as that stands. Each look is a connection of its own,
+// so a password that the brokers take no more is seen before it is needed.
 func watchTopics(ctx context.Context, r *runtime) {
 	const stage, key, kind = "topics", "all", "topics_wrong"
 	tick := time.NewTicker(10 * time.Second)
@@ -53,13 +69,18 @@ func watchTopics(ctx context.Context, r *runtime) {
 		case <-tick.C:
 		}
 		cctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-		problems, err := stream.CheckTopics(cctx, r.kafka, r.topics)
+		problems, err := stream.CheckTopics(cctx, r.kafka, r.topics, r.roles...)
+		refused := r.refused(cctx, err)
 		cancel()
 		switch {
+		case err != nil && refused != nil:
+			r.alarms.Raise(stream.Alarm{Stage: brokersStage, Key: "all", Kind: kindRefused, Detail: refused.Error()})
 		case err != nil: // brokers that do not answer are for /readyz to say
 		case len(problems) == 0:
 			r.alarms.Clear(stage, key, kind)
+			r.alarms.Clear(brokersStage, "all", kindRefused)
 		default:
+			r.alarms.Clear(brokersStage, "all", kindRefused)
 			r.alarms.Raise(stream.Alarm{Stage: stage, Key: key, Kind: kind,
 				Detail: fmt.Sprintf("%s (and %d more): sealstream topics check lists all", problems[0], len(problems)-1)})
 		}
@@ -84,7 +105,7 @@ func serveMonitor(ctx context.Context, addr string, r *runtime, metrics *prometh
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		alarms := r.alarms.List()
 		w.Header().Set("Content-Type", "application/json")
-		if len(alarms) > 0 {
+		if slices.ContainsFunc(alarms, func(a stream.Alarm) bool { return !a.Warning }) {
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}
 		_ = json.NewEncoder(w).Encode(map[string]any{"alarms": alarms}) // the peer has gone

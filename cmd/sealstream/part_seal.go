@@ -17,6 +17,8 @@ import (
 // runtime is what every running part shares.
 type runtime struct {
 	kafka    stream.Config
+	conf     *Config
+	roles    []schemas.Role  // of this process, where it has ACLs of its own; none with up, which may do everything
 	topics   []schemas.Topic // the whole table, prefix applied
 	alarms   *stream.Alarms
 	registry prometheus.Registerer
@@ -68,7 +70,9 @@ type sealPart struct {
 
 // runSeal seals until ctx ends.
 func runSeal(ctx context.Context, r *runtime, p sealPart) error {
-	go watchTopics(ctx, r)
+	if len(r.roles) == 0 {
+		go watchTopics(ctx, r)
+	}
 	pairs := map[string]string{}
 	names, limits := r.sources()
 	for _, s := range names {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/sealstream/sealstream/internal/secrets"
 	"github.com/sealstream/sealstream/internal/stream"
+	"github.com/sealstream/sealstream/schemas"
 )
 
 type roleFlags struct {
@@ -94,7 +95,12 @@ func runThem(ctx context.Context, e *env, cfg *Config, roles []string) error {
 	if err != nil {
 		return err
 	}
-	rt := &runtime{kafka: sc, topics: cfg.topics(), alarms: stream.NewAlarms(log, reg), registry: reg, log: log}
+	rt := &runtime{kafka: sc, conf: cfg, topics: cfg.topics(), alarms: stream.NewAlarms(log, reg), registry: reg, log: log}
+	if cfg.embeddedAt == "" {
+		for _, r := range roles {
+			rt.roles = append(rt.roles, schemas.Role(r))
+		}
+	}
 	var c crew
 	starts := map[string]func() error{
 		roleAPI:  func() error { return startAPIRole(ctx, &c, cfg, rt, reg) },
@@ -115,12 +121,27 @@ func runThem(ctx context.Context, e *env, cfg *Config, roles []string) error {
 	if cfg.Monitor.Listen != "" && !slices.Contains(roles, roleAPI) {
 		c.start("monitor", func(ctx context.Context) error { return serveMonitor(ctx, cfg.Monitor.Listen, rt, reg) })
 	}
+	cfg.watchBrokers(&c, rt)
 	log.InfoContext(ctx, "running", "roles", strings.Join(roles, ","))
 	select {
 	case <-ctx.Done():
 		return stopCrew(&c, cfg, rt)
 	case f := <-c.failed():
 		return errors.Join(fmt.Errorf("%s ended: %w", f.name, f.err), stopCrew(&c, cfg, rt))
+	}
+}
+
+// watchBrokers looks after what the brokers let us, and others, do.
+func (cfg *Config) watchBrokers(c *crew, rt *runtime) {
+	if len(rt.roles) == 0 {
+		return
+	}
+	c.start("topics watch", func(ctx context.Context) error { watchTopics(ctx, rt); return nil })
+	if slices.Contains(rt.roles, schemas.RoleSeal) {
+		w := &writersWatch{alarms: rt.alarms, log: rt.log, every: writersEvery, ask: func(ctx context.Context) ([]stream.Intrusion, error) {
+			return cfg.otherWriters(ctx, rt.kafka, rt.roles...)
+		}}
+		c.start("writers watch", func(ctx context.Context) error { w.run(ctx); return nil })
 	}
 }
 

@@ -15,23 +15,29 @@ import (
 )
 
 func runTopics(ctx context.Context, e *env, args []string) error {
-	fs := flagSet(e, "topics create|check|acls|list [--data DIR | --config FILE]", `
+	fs := flagSet(e, "topics create|check|list|--acls [--data DIR | --config FILE]", `
 create  makes the topics that are missing, and adds partitions to sealed topics whose
         source got more. Existing settings are never changed; what would lose or
         refuse evidence is named. Running it again changes nothing.
-check   only looks, and exits 1 if something is missing or wrong.
+check   only looks, and exits 1 if something is missing or wrong, or somebody else may
+        write what only the seal, or only the API and operators, should.
 acls    prints what each role may do, as kafka-acls.sh commands. Only the seal may write
-        sealed topics: whoever else could, could append a perfect next statement.
+        sealed topics: whoever else could, could append a perfect next statement. The flag
+        --acls does the same.
 list    prints the table: name, partitions, limits, writers, readers.`)
 	var t target
 	t.flags(fs, e)
 	asJSON := fs.Bool("json", false, "print JSON (list, acls, check)")
+	acls := fs.Bool("acls", false, "print what each role may do, like topics acls")
 	timeout := fs.Duration("timeout", 30*time.Second, "how long to wait for the brokers")
 	rest, err := parse(fs, args)
 	if err != nil {
 		return err
 	}
-	if len(rest) != 1 {
+	if *acls && len(rest) == 0 {
+		rest = []string{"acls"}
+	}
+	if len(rest) != 1 || *acls && rest[0] != "acls" {
 		return errors.New("say what to do: sealstream topics create, check, acls or list")
 	}
 	cfg, err := t.load(e)
@@ -66,7 +72,7 @@ func createTopics(ctx context.Context, e *env, cfg *Config) error {
 		_, _ = fmt.Fprintf(e.stdout, "added partitions to %s\n", name)
 	}
 	if err != nil {
-		return fmt.Errorf("topics at %s: %w", strings.Join(cfg.Kafka.Brokers, ","), err)
+		return fmt.Errorf("topics at %s: %w", strings.Join(cfg.Kafka.Brokers, ","), kafkaCause(ctx, sc, &cfg.Kafka, err))
 	}
 	_, _ = fmt.Fprintf(e.stdout, "%d topics, %d created, %d problems\n", len(cfg.topics()), len(rep.Created), len(rep.Problems))
 	return showProblems(e.stdout, rep.Problems)
@@ -79,7 +85,12 @@ func checkTopics(ctx context.Context, e *env, cfg *Config, asJSON bool) error {
 	}
 	problems, err := stream.CheckTopics(ctx, sc, cfg.topics())
 	if err != nil {
-		return fmt.Errorf("topics at %s: %w", strings.Join(cfg.Kafka.Brokers, ","), err)
+		return fmt.Errorf("topics at %s: %w", strings.Join(cfg.Kafka.Brokers, ","), kafkaCause(ctx, sc, &cfg.Kafka, err))
+	}
+	more, note := cfg.checkWriters(ctx, sc)
+	problems = append(problems, more...)
+	if note != "" {
+		_, _ = fmt.Fprintf(e.stderr, "note: %s\n", note)
 	}
 	if asJSON {
 		if err := writeJSON(e.stdout, map[string]any{"topics": len(cfg.topics()), "problems": emptyNotNull(problems)}); err != nil {
@@ -104,8 +115,7 @@ func showProblems(w io.Writer, problems []string) error {
 	return nil
 }
 
-// printACLs prints commands for Kafka's own tool. A role's principal is User:<role>;
-// who uses other names replaces them.
+// printACLs prints commands for Kafka's own tool.
 func printACLs(w io.Writer, cfg *Config, asJSON bool) error {
 	all := map[schemas.Role][]schemas.ACL{}
 	var b strings.Builder
@@ -115,7 +125,10 @@ func printACLs(w io.Writer, cfg *Config, asJSON bool) error {
 		all[role] = acls
 		fmt.Fprintf(&b, "\n# role %s\n", role)
 		for _, a := range acls {
-			fmt.Fprintf(&b, "--add --allow-principal User:%s", role)
+			b.WriteString("--add")
+			for _, p := range cfg.Kafka.principals(role) {
+				fmt.Fprintf(&b, " --allow-principal %s", shellWord(p))
+			}
 			for _, op := range a.Operations {
 				fmt.Fprintf(&b, " --operation %s", op)
 			}

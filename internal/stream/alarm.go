@@ -20,6 +20,9 @@ type Alarm struct {
 	Detail string            `json:"detail"`
 	Since  time.Time         `json:"since"`
 	Facts  map[string]string `json:"facts,omitempty"` // what a command needs to answer it
+
+	// Warning says that nothing stands still for it.
+	Warning bool `json:"warning,omitempty"`
 }
 
 // Alarms holds what is wrong right now; it is safe for concurrent use. They show in
@@ -61,7 +64,11 @@ func (a *Alarms) Raise(al Alarm) {
 	}
 	a.mu.Unlock()
 	if !standing || old.Detail != al.Detail {
-		a.log.LogAttrs(context.Background(), slog.LevelError, "alarm raised",
+		level := slog.LevelError
+		if al.Warning {
+			level = slog.LevelWarn
+		}
+		a.log.LogAttrs(context.Background(), level, "alarm raised",
 			slog.String("stage", al.Stage), slog.String("key", al.Key), slog.String("kind", al.Kind), slog.String("detail", al.Detail))
 	}
 }

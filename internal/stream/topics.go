@@ -65,7 +65,7 @@ func EnsureTopics(ctx context.Context, c Config, topics []schemas.Topic, replica
 	if err := extendSealed(ctx, cl, topics, &rep); err != nil {
 		return rep, err
 	}
-	rep.Problems, err = checkTopics(ctx, cl, topics)
+	rep.Problems, err = checkTopics(ctx, cl, topics, nil)
 	return rep, err
 }
 
@@ -115,14 +115,18 @@ func unknownTo(ctx context.Context, b *kgo.Broker, names []string) (string, erro
 	return "", nil
 }
 
-// CheckTopics only looks.
-func CheckTopics(ctx context.Context, c Config, topics []schemas.Topic) ([]string, error) {
+// CheckTopics only looks, at what the roles may see; without a role at everything.
+func CheckTopics(ctx context.Context, c Config, topics []schemas.Topic, roles ...schemas.Role) ([]string, error) {
 	cl, err := kgo.NewClient(append(c.Opts(), quickRetries()...)...)
 	if err != nil {
 		return nil, fmt.Errorf("make client: %w", err)
 	}
 	defer cl.Close()
-	return checkTopics(ctx, cl, topics)
+	if len(roles) == 0 {
+		return checkTopics(ctx, cl, topics, nil)
+	}
+	seen, settings := schemas.Known(topics, roles...)
+	return checkTopics(ctx, cl, seen, settings)
 }
 
 func listTopics(ctx context.Context, cl *kgo.Client, topics []schemas.Topic) (kadm.TopicDetails, error) {
@@ -159,13 +163,17 @@ func extendSealed(ctx context.Context, cl *kgo.Client, topics []schemas.Topic, r
 		if err = errors.Join(err, rs.Error()); err != nil {
 			return fmt.Errorf("extend %s to %d partitions: %w", t.Name, len(src.Partitions), err)
 		}
+		if err := awaitPartitions(ctx, cl, t.Name, len(src.Partitions)); err != nil {
+			return err
+		}
 		rep.Extended = append(rep.Extended, t.Name)
 	}
 	return nil
 }
 
-// checkTopics compares only what evidence depends on.
-func checkTopics(ctx context.Context, cl *kgo.Client, topics []schemas.Topic) ([]string, error) {
+// checkTopics compares only what evidence depends on. Of a topic that settings does not
+// name only its being there is looked at; nil names all.
+func checkTopics(ctx context.Context, cl *kgo.Client, topics []schemas.Topic, settings map[string]bool) ([]string, error) {
 	have, err := listTopics(ctx, cl, topics)
 	if err != nil {
 		return nil, err
@@ -174,9 +182,10 @@ func checkTopics(ctx context.Context, cl *kgo.Client, topics []schemas.Topic) ([
 	byName := map[string]schemas.Topic{}
 	for _, t := range topics {
 		byName[t.Name] = t
-		if _, ok := have[t.Name]; ok {
+		switch _, ok := have[t.Name]; {
+		case ok && (settings == nil || settings[t.Name]):
 			names = append(names, t.Name)
-		} else {
+		case !ok:
 			problems = append(problems, fmt.Sprintf("%s: missing: run sealstream topics create", t.Name))
 		}
 	}
@@ -205,7 +214,7 @@ func checkTopics(ctx context.Context, cl *kgo.Client, topics []schemas.Topic) ([
 func topicProblems(t schemas.Topic, got map[string]string) []string {
 	var out []string
 	bad := func(key, want string) {
-		out = append(out, fmt.Sprintf("%s: %s is %q, want %s", t.Name, key, got[key], want))
+		out = append(out, fmt.Sprintf("%s: %s is %q, want %s; set it: %s", t.Name, key, got[key], want, alterTopic(t, key)))
 	}
 	if strings.Contains(got["cleanup.policy"], "compact") && t.Cleanup == "delete" {
 		bad("cleanup.policy", "delete: compaction drops records that statements count")
