@@ -41,6 +41,8 @@ type Options struct {
 	AccessLog AccessLog
 	Health    Health
 	Auth      Authenticator
+	// Verifications may be nil: then nobody can start one here.
+	Verifications Verifications
 
 	// Validate says whether one JSON object is a good event of the stream ("audit"
 	// or "domain") and returns its event id. The error is shown to the sender, so it
@@ -68,6 +70,10 @@ type Limits struct {
 	Burst      int     // requests a principal may save up; default 400
 	Principals int     // principals whose rates are remembered; default 10,000
 	Concurrent int     // requests worked on at the same time; default 128
+	PerCaller  int     // of these, those of one principal; default a quarter
+
+	StrangerRate  float64 // refused tokens a second of one address; default 5
+	StrangerBurst int     // refused tokens an address may save up; default 50
 
 	QueryTimeout  time.Duration // of one read; default 15 s
 	IngestTimeout time.Duration // until a body's events must be durable; default 30 s
@@ -84,6 +90,10 @@ type server struct {
 	Options
 	metrics *metrics
 	rates   *rates
+	callers *callers
+	guests  *guests
+	docs    *docsPage
+	ready   *sharedReadiness
 	slots   chan struct{} // one token per request in work
 	bodies  *budget
 	answers *answers
@@ -100,10 +110,18 @@ func New(o Options) (http.Handler, error) {
 	if err != nil {
 		return nil, fmt.Errorf("api: register metrics: %w", err)
 	}
+	docs, err := newDocsPage(openAPI)
+	if err != nil {
+		return nil, fmt.Errorf("api: %w", err)
+	}
 	s := &server{
 		Options: o,
 		metrics: m,
 		rates:   newRates(o.Limits.Rate, o.Limits.Burst, o.Limits.Principals),
+		callers: newCallers(o.Limits),
+		guests:  newGuests(o.Limits),
+		docs:    docs,
+		ready:   &sharedReadiness{health: o.Health},
 		slots:   make(chan struct{}, o.Limits.Concurrent),
 		bodies:  bodies,
 		answers: newAnswers(o.Limits.IdempotencyAnswers, o.Limits.IdempotencyBytes),
@@ -145,6 +163,9 @@ func (l *Limits) setDefaults() {
 	orDefault(&l.Burst, 400)
 	orDefault(&l.Principals, 10_000)
 	orDefault(&l.Concurrent, 128)
+	orDefault(&l.PerCaller, max(1, l.Concurrent/4))
+	orDefault(&l.StrangerRate, 5)
+	orDefault(&l.StrangerBurst, 50)
 	orDefault(&l.QueryTimeout, 15*time.Second)
 	orDefault(&l.IngestTimeout, 30*time.Second)
 	orDefault(&l.RecordTimeout, 10*time.Second)

@@ -76,8 +76,9 @@ func (s *server) readBody(c *gin.Context) (body []byte, done func(), prob *probl
 	if packed || hint <= 0 {
 		hint = 64 << 10
 	}
-	body, held, err := s.readAll(src, hint)
-	done = func() { s.bodies.give(held) }
+	purse := s.purseOf(c)
+	body, err := s.readAll(src, hint, purse)
+	done = purse.empty
 	if err != nil {
 		done()
 		return nil, nil, s.bodyProblem(err, packed)
@@ -88,40 +89,32 @@ func (s *server) readBody(c *gin.Context) (body []byte, done func(), prob *probl
 // readAll reads up to the limit into one buffer whose memory it takes from the
 // budget before it has it, so that neither a bomb nor many honest bodies can grow
 // the process.
-func (s *server) readAll(src io.Reader, hint int64) (body []byte, held int64, err error) {
+func (s *server) readAll(src io.Reader, hint int64, purse *purse) (body []byte, err error) {
 	limit := s.Limits.BodyBytes
-	take := func(n int64) bool {
-		if !s.bodies.take(n) {
-			return false
-		}
-		held += n
-		return true
-	}
 	size := min(hint, limit+1, 1<<20) // an announced length alone gets nobody much memory
-	if !take(size) {
-		return nil, held, errBudget
+	if !purse.take(size) {
+		return nil, errBudget
 	}
 	body = make([]byte, 0, size)
 	for {
 		n, err := src.Read(body[len(body):cap(body)])
 		body = body[:len(body)+n]
 		if int64(len(body)) > limit {
-			return nil, held, &http.MaxBytesError{Limit: limit}
+			return nil, &http.MaxBytesError{Limit: limit}
 		}
 		if errors.Is(err, io.EOF) {
-			return body, held, nil
+			return body, nil
 		}
 		if err != nil {
-			return nil, held, err // told apart by bodyProblem
+			return nil, err // told apart by bodyProblem
 		}
 		if len(body) == cap(body) {
 			old := int64(cap(body))
-			if size = min(2*old, limit+1); !take(size) {
-				return nil, held, errBudget
+			if size = min(2*old, limit+1); !purse.take(size) {
+				return nil, errBudget
 			}
 			body = append(make([]byte, 0, size), body...)
-			s.bodies.give(old)
-			held -= old
+			purse.give(old)
 		}
 	}
 }
@@ -141,7 +134,7 @@ func (s *server) bodyProblem(err error, packed bool) *problem {
 	var netErr net.Error
 	switch {
 	case errors.Is(err, errBudget):
-		return &problem{kind: kindBusy, where: "server", detail: "the bodies of other requests fill the memory set aside for them",
+		return &problem{kind: kindBusy, where: "server", detail: "the bodies of other requests, or your own, fill the memory set aside for them",
 			fix: "send the same request again after Retry-After seconds", retryAfter: time.Second}
 	case errors.As(err, &tooLong):
 		return s.tooLarge(packed)

@@ -32,6 +32,7 @@ type rig struct {
 	ingest  *fakeIngester
 	access  *fakeAccess
 	health  *fakeHealth
+	jobs    *fakeJobs
 	keys    *fakeAuth
 	logs    *safeBuffer
 	reg     *prometheus.Registry
@@ -53,7 +54,7 @@ func (r *rig) advance(d time.Duration) {
 	r.time = r.time.Add(d)
 }
 
-func newRig(t *testing.T, l Limits) *rig {
+func newRig(t *testing.T, l Limits, change ...func(*Options)) *rig {
 	t.Helper()
 	r := &rig{t: t, time: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), logs: &safeBuffer{}, reg: prometheus.NewRegistry()}
 	var err error
@@ -70,8 +71,9 @@ func newRig(t *testing.T, l Limits) *rig {
 	}
 	r.keys = &fakeAuth{next: v}
 	r.store, r.ingest, r.access, r.health = newFakeStore(t), &fakeIngester{t: t}, &fakeAccess{t: t}, &fakeHealth{}
-	r.handler, err = New(Options{
-		Store: r.store, Ingester: r.ingest, AccessLog: r.access, Health: r.health, Auth: r.keys, Validate: fakeValidate,
+	r.jobs = &fakeJobs{now: r.now}
+	o := Options{
+		Store: r.store, Ingester: r.ingest, AccessLog: r.access, Health: r.health, Auth: r.keys, Validate: fakeValidate, Verifications: r.jobs,
 		Limits: l, Registry: r.reg, Now: r.now,
 		Log: slog.New(slog.NewJSONHandler(r.logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		NewRequestID: func() string {
@@ -80,8 +82,11 @@ func newRig(t *testing.T, l Limits) *rig {
 			r.ids++
 			return fmt.Sprintf("00000000-0000-7000-8000-%012d", r.ids)
 		},
-	})
-	if err != nil {
+	}
+	for _, c := range change {
+		c(&o)
+	}
+	if r.handler, err = New(o); err != nil {
 		t.Fatal(err)
 	}
 	return r

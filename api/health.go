@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -45,7 +46,7 @@ func (s *server) getHealth(c *gin.Context, _ auth.Principal) *problem {
 func (s *server) getReadiness(c *gin.Context, _ auth.Principal) *problem {
 	ctx, cancel := context.WithTimeout(c.Request.Context(), readyTimeout)
 	defer cancel()
-	r := s.Health.Ready(ctx)
+	r := s.ready.ask(ctx)
 	full := fromThisMachine(c.Request)
 	if !full && c.Request.Header.Get("Authorization") != "" {
 		p, prob := s.authenticate(c.Request)
@@ -83,3 +84,42 @@ func (s *server) getMetrics(c *gin.Context, _ auth.Principal) *problem {
 }
 
 func asAuthError(err error) (*auth.Error, bool) { return errors.AsType[*auth.Error](err) }
+
+// sharedReadiness asks one question at a time, whoever asks: probes are open to
+// strangers, and each costs a round trip to brokers and database. Those who come while
+// one is under way get its answer.
+type sharedReadiness struct {
+	health Health
+
+	mu  sync.Mutex
+	now *readinessCall // under way
+}
+
+type readinessCall struct {
+	done   chan struct{}
+	answer Readiness
+}
+
+func (s *sharedReadiness) ask(ctx context.Context) Readiness {
+	s.mu.Lock()
+	if call := s.now; call != nil {
+		s.mu.Unlock()
+		<-call.done
+		return call.answer
+	}
+	// Should the question panic, those who wait must not take silence for readiness.
+	call := &readinessCall{done: make(chan struct{}), answer: Readiness{Checks: []Check{{Name: "server"}}}}
+	s.now = call
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		s.now = nil
+		s.mu.Unlock()
+		close(call.done)
+	}()
+	// Not the first caller's own context: it may hang up while others wait.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readyTimeout)
+	defer cancel()
+	call.answer = s.health.Ready(ctx)
+	return call.answer
+}

@@ -84,6 +84,18 @@ func (r *rates) take(key string, now time.Time) time.Duration {
 	return wait
 }
 
+// peek says how long the next request would have to wait, and lets none through.
+func (r *rates) peek(key string, now time.Time) time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	l, ok := r.perKey.get(key)
+	if !ok {
+		return 0
+	}
+	missing := 1 - l.TokensAt(now)
+	return time.Duration(max(0, missing) / float64(r.perSec) * float64(time.Second))
+}
+
 // budget is the memory that all bodies may take together.
 type budget struct {
 	total int64

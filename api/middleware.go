@@ -102,6 +102,12 @@ func (s *server) serve(r route) gin.HandlerFunc {
 			}
 		}
 		p, prob := s.admit(c, r)
+		if prob == nil && p.Subject != "" {
+			var leave func()
+			if leave, prob = s.enter(c, p); prob == nil {
+				defer leave()
+			}
+		}
 		if prob == nil {
 			prob = takeQuery(c, r.query)
 		}
@@ -123,7 +129,7 @@ func (s *server) admit(c *gin.Context, r route) (auth.Principal, *problem) {
 	if prob != nil {
 		return p, prob
 	}
-	if wait := s.rates.take(p.Issuer+"\x00"+p.ClientID+"\x00"+p.Subject, s.Now()); wait > 0 {
+	if wait := s.rates.take(callerKey(p), s.Now()); wait > 0 {
 		return p, &problem{kind: kindRate, where: "principal of the token", retryAfter: wait,
 			detail: fmt.Sprintf("more than %g requests a second", s.Limits.Rate),
 			fix:    "send the same request again after Retry-After seconds; many events fit into one body"}
@@ -134,23 +140,45 @@ func (s *server) admit(c *gin.Context, r route) (auth.Principal, *problem) {
 	return p, nil
 }
 
+// authenticate says whose token the request carries. An address whose tokens were
+// refused too often waits, unless it comes with a token that was good before.
 func (s *server) authenticate(r *http.Request) (auth.Principal, *problem) {
-	values := r.Header.Values("Authorization")
-	if len(values) == 0 {
-		return auth.Principal{}, noToken("there is no Authorization header")
+	token, prob := bearer(r)
+	from := addressKey(r)
+	if wait := s.guests.wait(from, token, s.Now()); wait > 0 {
+		return auth.Principal{}, &problem{kind: kindRate, where: "address of the caller", retryAfter: wait, reason: "strangers",
+			detail: "too many requests without a good token came from this address",
+			fix:    "send the same request again after Retry-After seconds, with a token of your issuer"}
 	}
-	scheme, token, ok := strings.Cut(values[0], " ")
-	if len(values) > 1 || !ok || !strings.EqualFold(scheme, "Bearer") || strings.TrimSpace(token) == "" {
-		return auth.Principal{}, noToken("the Authorization header is not one Bearer token")
+	if prob != nil {
+		s.guests.refused(from, s.Now())
+		return auth.Principal{}, prob
 	}
-	p, err := s.Auth.Authenticate(r.Context(), strings.TrimSpace(token))
+	p, err := s.Auth.Authenticate(r.Context(), token)
 	if err == nil {
+		s.guests.good(token)
 		return p, nil
 	}
 	if e, ok := asAuthError(err); ok {
+		if e.Reason != auth.ReasonUnavailable { // which is no fault of the caller's
+			s.guests.refused(from, s.Now())
+		}
 		return auth.Principal{}, refusedToken(e)
 	}
 	return auth.Principal{}, internal(fmt.Errorf("authenticate: %w", err))
+}
+
+func bearer(r *http.Request) (string, *problem) {
+	values := r.Header.Values("Authorization")
+	if len(values) == 0 {
+		return "", noToken("there is no Authorization header")
+	}
+	scheme, token, ok := strings.Cut(values[0], " ")
+	token = strings.TrimSpace(token)
+	if len(values) > 1 || !ok || !strings.EqualFold(scheme, "Bearer") || token == "" {
+		return "", noToken("the Authorization header is not one Bearer token")
+	}
+	return token, nil
 }
 
 // fromThisMachine is true for a peer on the loopback interface that does not say

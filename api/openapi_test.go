@@ -80,6 +80,7 @@ func (s *spec) template(path string) string {
 		pattern := regexp.MustCompile(`\{[a-z]+\}`).ReplaceAllString(regexp.QuoteMeta(p), "x")
 		pattern = strings.ReplaceAll(pattern, `\{ledger\}`, `[^/]+`)
 		pattern = strings.ReplaceAll(pattern, `\{seq\}`, `[^/]+`)
+		pattern = strings.ReplaceAll(pattern, `\{job\}`, `[^/]+`)
 		if regexp.MustCompile("^" + pattern + "$").MatchString(path) {
 			return p
 		}

@@ -46,6 +46,10 @@ const (
 	kindAccessLog      kind = "access-log-unavailable"
 	kindKeys           kind = "issuer-keys-unavailable"
 	kindQueryTimeout   kind = "query-timeout"
+	kindRequest        kind = "malformed-request"
+	kindVerify         kind = "invalid-verification"
+	kindVerifyActive   kind = "verification-active"
+	kindVerifyOff      kind = "verification-off"
 	problemTypePrefix       = "urn:sealstream:problem:"
 	problemContentType      = "application/problem+json"
 )
@@ -105,6 +109,14 @@ func (k kind) meaning() (status int, title string) {
 		return http.StatusServiceUnavailable, "The token cannot be checked now"
 	case kindQueryTimeout:
 		return http.StatusGatewayTimeout, "The query took too long"
+	case kindRequest:
+		return http.StatusBadRequest, "The body cannot be read"
+	case kindVerify:
+		return http.StatusUnprocessableEntity, "The verification cannot be done as asked"
+	case kindVerifyActive:
+		return http.StatusConflict, "Another verification is not finished"
+	case kindVerifyOff:
+		return http.StatusNotImplemented, "This server keeps no verifications"
 	}
 	return http.StatusInternalServerError, "The server made a mistake"
 }
@@ -118,7 +130,7 @@ type problem struct {
 	retryAfter         time.Duration // 0: no header
 	items              []item        // per item results of a refused body
 	challenge          string        // WWW-Authenticate
-	allow              string        // header that says what would be taken, "Name: value"
+	allow              string        // header that says what would be taken, or where to look, "Name: value"
 	reason             string        // label for the refusal counter; the kind when empty
 	err                error
 }

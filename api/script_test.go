@@ -28,6 +28,7 @@ import (
 //
 //	# comment                     == name of a case: undoes "fake" and "from"
 //	limits NAME=N ...             at the top only
+//	without verifications         at the top only: there is no store for them
 //	as ROLE TENANT | as nobody    whose token the next requests carry
 //	from ADDRESS                  the peer
 //	fake PART MODE                makes a part misbehave, see fakes_test.go
@@ -81,21 +82,24 @@ func TestScripts(t *testing.T) {
 
 func (s *script) run(lines []string) {
 	limits := Limits{}
+	var change []func(*Options)
 	var request []string
 	title := "start"
 	for n := 0; n < len(lines); n++ {
 		verb, rest, _ := strings.Cut(lines[n], " ")
-		if s.rig == nil && verb != "limits" && verb != "#" && verb != "" {
-			s.rig = newRig(s.T, limits)
+		if s.rig == nil && verb != "limits" && verb != "without" && verb != "#" && verb != "" {
+			s.rig = newRig(s.T, limits, change...)
 		}
 		switch verb {
 		case "", "#":
 		case "limits":
 			limits = s.limits(rest)
+		case "without":
+			change = append(change, func(o *Options) { o.Verifications = nil })
 		case "==":
 			title = rest
 			s.from, s.body = "192.0.2.7:40000", ""
-			s.rig.store.mode, s.rig.ingest.mode, s.rig.access.mode, s.rig.health.mode, s.rig.keys.mode = "", "", "", "", ""
+			s.rig.store.mode, s.rig.ingest.mode, s.rig.access.mode, s.rig.health.mode, s.rig.keys.mode, s.rig.jobs.mode = "", "", "", "", "", ""
 		case "as":
 			s.who = rest
 		case "from":
@@ -163,6 +167,8 @@ func (s *script) limits(text string) Limits {
 			l.Rate = float64(n)
 		case "burst":
 			l.Burst = n
+		case "strangers":
+			l.StrangerBurst = n
 		default:
 			s.Fatalf("limit %s is not known", name)
 		}
@@ -183,6 +189,8 @@ func (s *script) fake(text string) {
 		s.rig.health.mode = mode
 	case "keys":
 		s.rig.keys.mode = mode
+	case "jobs":
+		s.rig.jobs.mode = mode
 	default:
 		s.Fatalf("no part %q to fake", part)
 	}
@@ -277,6 +285,9 @@ func (s *script) compare(want []string) string {
 	}
 	for _, h := range want[1:head] {
 		name, v, _ := strings.Cut(h, ": ")
+		for bound, is := range s.vars {
+			v = strings.ReplaceAll(v, "$"+bound, is)
+		}
 		if got := s.last.Header().Get(name); got != v {
 			return fmt.Sprintf("header %s: %q, want %q", name, got, v)
 		}

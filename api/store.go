@@ -21,6 +21,27 @@ type Store interface {
 	Ledgers(ctx context.Context) ([]sinks.LedgerInfo, error)
 }
 
+// Verifications keeps jobs that check the installation. An unknown id is
+// [sinks.ErrNotFound]; any error that is not named means that the store of jobs cannot be
+// asked now.
+type Verifications interface {
+	// Resolve checks a request and completes it with the partitions to look at. A
+	// *[VerificationRefused] is shown to the caller.
+	Resolve(ctx context.Context, r sinks.VerificationRequest) (sinks.VerificationRequest, error)
+	// Create queues a job; while another one is not finished, the error is a
+	// *[sinks.VerificationActive].
+	Create(ctx context.Context, id string, r sinks.VerificationRequest) (sinks.Verification, error)
+	List(ctx context.Context) ([]sinks.Verification, error) // newest first
+	Get(ctx context.Context, id string) (sinks.Verification, error)
+	Findings(ctx context.Context, id string, after int64, limit int) ([]sinks.VerificationFinding, error)
+	Cancel(ctx context.Context, id string) (sinks.Verification, error)
+}
+
+// VerificationRefused says which member of a request cannot be.
+type VerificationRefused struct{ Where, Detail, Fix string }
+
+func (e *VerificationRefused) Error() string { return e.Where + ": " + e.Detail }
+
 // Ingester makes events durable.
 type Ingester interface {
 	// Ingest returns one Placed per item, in order, once each of them is durable or
@@ -69,7 +90,7 @@ type AccessLog interface {
 type Access struct {
 	RequestID string      `json:"request_id"`
 	At        time.Time   `json:"at"`
-	Operation string      `json:"operation"` // OpList or OpGet
+	Operation string      `json:"operation"` // OpList, OpGet, OpVerifyStart or OpVerifyCancel
 	Issuer    string      `json:"issuer"`
 	Subject   string      `json:"subject"`
 	ClientID  string      `json:"client_id"`
@@ -88,10 +109,13 @@ type Access struct {
 	Salt   bool   `json:"salt,omitempty"` // the answer holds the salt
 }
 
-// Operations of an Access.
+// Operations of an Access. The last two touch no content: what they do is recorded, not
+// what was seen.
 const (
-	OpList = "events.list"
-	OpGet  = "events.get"
+	OpList         = "events.list"
+	OpGet          = "events.get"
+	OpVerifyStart  = "verify.start"
+	OpVerifyCancel = "verify.cancel"
 )
 
 // Health knows whether the parts behind the API work.

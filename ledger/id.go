@@ -69,6 +69,16 @@ func (h Hash) String() string { return hex.EncodeToString(h[:]) }
 // MarshalText renders the hexadecimal form.
 func (h Hash) MarshalText() ([]byte, error) { return []byte(h.String()), nil }
 
+// UnmarshalText takes what MarshalText gives.
+func (h *Hash) UnmarshalText(b []byte) error {
+	var v Hash
+	if n, err := hex.Decode(v[:], b[:min(len(b), 2*len(v))]); err != nil || n != len(v) || v.String() != string(b) {
+		return fmt.Errorf("hash %q: want 64 lower-case hexadecimal digits", clip(string(b)))
+	}
+	*h = v
+	return nil
+}
+
 func uuidText(b [16]byte) string {
 	x := hex.EncodeToString(b[:])
 	return x[:8] + "-" + x[8:12] + "-" + x[12:16] + "-" + x[16:20] + "-" + x[20:]

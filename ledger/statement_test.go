@@ -103,6 +103,15 @@ func TestParseIDs(t *testing.T) {
 		t.Errorf("MarshalText = %s, %v", text, err)
 	}
 	var id ID
+	hash, back := Hash{1, 31: 0xab}, Hash{}
+	if err := back.UnmarshalText([]byte(hash.String())); err != nil || back != hash {
+		t.Errorf("hash %s came back as %s, %v", hash, back, err)
+	}
+	for _, bad := range []string{"", "00", strings.Repeat("x", 64), strings.Repeat("AB", 32), strings.Repeat("00", 33), strings.Repeat("0", 63)} {
+		if err := back.UnmarshalText([]byte(bad)); err == nil || back != hash {
+			t.Errorf("hash of %q: %s, %v", bad, back, err)
+		}
+	}
 	if err := id.UnmarshalText([]byte(strings.Repeat("x", 500))); err == nil || len(err.Error()) > 200 || id != (ID{}) {
 		t.Errorf("UnmarshalText of 500 bytes: %v", err)
 	}

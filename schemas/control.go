@@ -14,6 +14,8 @@ const (
 	ActionAccessRead     = "access.read"
 	ActionKeyAnnounce    = "key.announce"
 	ActionSchemaRegister = "schema.register"
+	ActionVerifyStart    = "verify.start"
+	ActionVerifyCancel   = "verify.cancel"
 )
 
 // ControlDataset is event.dataset of every control event.
@@ -35,6 +37,8 @@ func ControlActions() []ControlAction {
 		{ActionAccessRead, "database", "access", "events", "someone read event content; audit.query, audit.data"},
 		{ActionKeyAnnounce, "configuration", "creation", "key", "a key came into use; audit.details"},
 		{ActionSchemaRegister, "configuration", "creation", "schema", "a schema was registered; audit.details"},
+		{ActionVerifyStart, "process", "start", "verification", "someone asked for a verification; audit.details is of what"},
+		{ActionVerifyCancel, "process", "end", "verification", "someone cancelled a verification; audit.details"},
 	}
 }
 
@@ -84,9 +88,12 @@ func AccessRead(a Act, r Read) (*AuditEvent, error) {
 }
 
 // Announce makes an event of an action whose particulars are a JSON object under
-// audit.details: [ActionKeyAnnounce], [ActionSchemaRegister].
+// audit.details: [ActionKeyAnnounce], [ActionSchemaRegister], [ActionVerifyStart],
+// [ActionVerifyCancel].
 func Announce(action string, a Act, details json.RawMessage) (*AuditEvent, error) {
-	if action != ActionKeyAnnounce && action != ActionSchemaRegister {
+	switch action {
+	case ActionKeyAnnounce, ActionSchemaRegister, ActionVerifyStart, ActionVerifyCancel:
+	default:
 		return nil, fmt.Errorf("action %q has no details", action)
 	}
 	if !embeds(details, 2) || details[0] != '{' {

@@ -59,7 +59,7 @@ func TestControlTable(t *testing.T) {
 		}
 		seen[row.Name] = true
 	}
-	for _, name := range []string{ActionOrderResume, ActionAccessRead, ActionKeyAnnounce, ActionSchemaRegister} {
+	for _, name := range []string{ActionOrderResume, ActionAccessRead, ActionKeyAnnounce, ActionSchemaRegister, ActionVerifyStart, ActionVerifyCancel} {
 		if !seen[name] {
 			t.Errorf("%s is not in the table", name)
 		}
@@ -71,7 +71,7 @@ func TestControlTable(t *testing.T) {
 
 func TestControlRefuses(t *testing.T) {
 	good := json.RawMessage(`{"subject":"audit.events-value","id":7}`)
-	for _, action := range []string{ActionKeyAnnounce, ActionSchemaRegister} {
+	for _, action := range []string{ActionKeyAnnounce, ActionSchemaRegister, ActionVerifyStart, ActionVerifyCancel} {
 		e, err := Announce(action, testAct(), good)
 		if err != nil || *e.Event.Action != action || *e.Audit.Details != string(good) {
 			t.Errorf("%s: %v", action, err)

@@ -33,6 +33,7 @@ const (
 	SaltsRead        Permission = "salts:read"        // with a salt, guesses at erased content can be tested
 	LedgersRead      Permission = "ledgers:read"
 	MetricsRead      Permission = "metrics:read" // metrics and the details of readiness
+	VerifyRun        Permission = "verify:run"   // verifications: starting, cancelling, their findings
 )
 
 // Roles lists every role.
@@ -42,7 +43,7 @@ func Roles() []Role {
 
 // Permissions lists every permission that a route or an answer can ask for.
 func Permissions() []Permission {
-	return []Permission{EventsWrite, EventsRead, EventsMismatched, SaltsRead, LedgersRead, MetricsRead}
+	return []Permission{EventsWrite, EventsRead, EventsMismatched, SaltsRead, LedgersRead, MetricsRead, VerifyRun}
 }
 
 // Grants is the table: what a role may do. What is not in it is denied.
@@ -53,9 +54,9 @@ func Grants(r Role) []Permission {
 	case Analyst:
 		return []Permission{EventsRead, LedgersRead}
 	case Auditor:
-		return []Permission{EventsRead, SaltsRead, LedgersRead}
+		return []Permission{EventsRead, SaltsRead, LedgersRead, VerifyRun}
 	case Operator:
-		return []Permission{EventsRead, EventsMismatched, LedgersRead, MetricsRead}
+		return []Permission{EventsRead, EventsMismatched, LedgersRead, MetricsRead, VerifyRun}
 	case Compliance:
 		return []Permission{EventsRead, LedgersRead}
 	case Privacy:

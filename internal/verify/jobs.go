@@ -73,6 +73,9 @@ func (r *Runner) Run(ctx context.Context) error {
 	return nil
 }
 
+// errDamaged ends a job whose state cannot be read: trying again would not help.
+var errDamaged = errors.New("what was kept of it cannot be read; start it anew")
+
 // errCancelled ends a job that somebody cancelled.
 var errCancelled = errors.New("cancelled")
 
@@ -98,6 +101,8 @@ func (r *Runner) work(ctx context.Context, c *sinks.VerificationClaim) bool {
 	switch {
 	case errors.Is(cause, errCancelled):
 		end.State = sinks.VerificationCancelled
+	case errors.Is(err, errDamaged):
+		end.State, end.Error = sinks.VerificationFailed, errDamaged.Error()
 	case errors.Is(cause, sinks.ErrVerificationLost) || errors.Is(err, sinks.ErrVerificationLost):
 		log.WarnContext(ctx, "verification is not this process's any more")
 		return true
@@ -231,7 +236,7 @@ func (k *jobKeeper) Load(ctx context.Context) (*Plan, []Part, error) {
 		err = errors.Join(err, json.Unmarshal(texts[i], &parts[i]))
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("read what was kept of verification %s: %w", k.claim.ID, err)
+		return nil, nil, fmt.Errorf("%w: %v", errDamaged, err)
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()

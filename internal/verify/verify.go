@@ -334,8 +334,13 @@ func (r *run) all(ctx context.Context, done map[sinks.Partition]bool) {
 		if done[sinks.Partition{Topic: p.Topic, ID: p.Partition.ID}] {
 			continue
 		}
-		wg.Add(1)
 		sem <- struct{}{}
+		if ctx.Err() != nil {
+			<-sem
+			r.fail("%s/%d: %v", p.Topic, p.Partition.ID, ctx.Err())
+			continue
+		}
+		wg.Add(1)
 		go func() {
 			defer func() { <-sem; wg.Done() }()
 			r.settle(ctx, r.partition(ctx, p))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/sealstream/sealstream/internal/verify"
@@ -23,8 +24,11 @@ const (
 type log struct {
 	topics map[string][]ledger.Record
 	later  map[string][]ledger.Record
-	reads  map[string]int
 	broken string // topic whose reads fail
+
+	mu    sync.Mutex
+	reads map[string]int // that went through
+	ended map[string]int // by the context
 }
 
 func (l *log) Partitions(_ context.Context, topic string) ([]verify.Partition, error) {
@@ -35,9 +39,12 @@ func (l *log) Read(_ context.Context, p verify.Partition, fn func([]ledger.Recor
 	if p.Topic == l.broken {
 		return errors.New("broker gone")
 	}
+	l.mu.Lock()
 	l.reads[p.Topic]++
+	nth := l.reads[p.Topic]
+	l.mu.Unlock()
 	recs := l.topics[p.Topic]
-	if again, ok := l.later[p.Topic]; ok && l.reads[p.Topic] > 1 {
+	if again, ok := l.later[p.Topic]; ok && nth > 1 {
 		recs = again
 	}
 	for run := range slices.Chunk(recs, 3) {
@@ -129,6 +136,11 @@ func (c *comparison) Close() { c.r.open-- }
 // world is a sealed partition of n events with a row for each.
 func world(t *testing.T, n int) (*log, *rows) {
 	t.Helper()
+	return worldOf(t, source, n)
+}
+
+func worldOf(t *testing.T, source string, n int) (*log, *rows) {
+	t.Helper()
 	keys, err := ledger.NewKeyring(map[uint32][]byte{1: make([]byte, 32)}, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -156,7 +168,7 @@ func world(t *testing.T, n int) (*log, *rows) {
 		}
 		r.table[chain.ID()][s.Statement.Seq] = s.Leaf()
 	}
-	return &log{topics: map[string][]ledger.Record{sealed: recs}, later: map[string][]ledger.Record{}, reads: map[string]int{}}, r
+	return &log{topics: map[string][]ledger.Record{sealed: recs}, later: map[string][]ledger.Record{}, reads: map[string]int{}, ended: map[string]int{}}, r
 }
 
 // setAside is the rejects record of a sealed one.
