@@ -23,7 +23,7 @@ type DeliverOptions struct {
 
 	BreakerFailures int           // failures in a row that open the breaker [5]
 	BreakerOpen     time.Duration // how long it then stays open [5 s]
-	ConfigOpen      time.Duration // how long it stays open after a ConfigError [60 s]
+	ConfigOpen      time.Duration // how long it stays open after a ConfigError [10 s]
 
 	// Alarm hears of what a person must mend: kind is a bounded label, detail what
 	// to do; detail "" means that it has been mended. It must not call the
@@ -50,7 +50,7 @@ func (o *DeliverOptions) fill() {
 	o.ProbeTimeout = or(o.ProbeTimeout, 5*time.Second)
 	o.BreakerFailures = or(o.BreakerFailures, 5)
 	o.BreakerOpen = or(o.BreakerOpen, 5*time.Second)
-	o.ConfigOpen = or(o.ConfigOpen, 60*time.Second)
+	o.ConfigOpen = or(o.ConfigOpen, 10*time.Second)
 	if o.Alarm == nil {
 		o.Alarm = func(string, string) {}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/sealstream/sealstream/internal/testbed"
@@ -19,22 +20,31 @@ const (
 // cases is the table of everything that is broken.
 func cases() []faultCase {
 	return []faultCase{
-		{"up-kill", "kill -9 of everything under load, at random moments and while it starts", 120 * time.Second, true, killUp},
-		{"up-term", "SIGTERM under load: it drains and stops within its deadline, and starts again", 90 * time.Second, true, terminateUp},
-		{"ingest-kill", "kill -9 of everything, or of ingest, in the middle of an ingest that is then run again", 120 * time.Second, true, killIngest},
-		{"seal-kill", "kill -9 of a seal of its own at random moments", 90 * time.Second, false, killSeal},
-		{"seal-members", "a second seal joins, leaves and takes over", 120 * time.Second, false, members(roleSeal, schemas.GroupSeal)},
-		{"seal-sleep", "a seal sleeps past its session, another takes over, the sleeper wakes", 90 * time.Second, false, sleeper(roleSeal, schemas.GroupSeal)},
-		{"sink-kill", "kill -9 of a sink of its own: at random moments, inside its transaction, at its commit, and between its commit and its offset commit", 120 * time.Second, false, killSink},
-		{"sink-members", "a second sink joins, leaves and takes over", 120 * time.Second, false, members(roleSink, schemas.GroupPostgres)},
-		{"sink-sleep", "a sink sleeps past its session, outside and inside its transaction, another takes over, the sleeper wakes", 120 * time.Second, false, sleepSink},
-		{"pg-crash", "the PostgreSQL that up runs stops at once, or is killed; up brings it back", 90 * time.Second, true, crashPostgres},
-		{"pg-stop", "PostgreSQL stops at once and stays away for 8 s", 90 * time.Second, true, stopPostgres},
-		{"pg-full", "the disk of PostgreSQL's tables is full for a while", 90 * time.Second, true, fillPostgres},
-		{"pg-full-log", "the disk of PostgreSQL's log of changes is full for a while", 120 * time.Second, true, fillPostgresLog},
-		{"poison", "records that the table refuses: one, two side by side, first and last of a batch, a whole batch", 90 * time.Second, false, poison},
-		{"start-twice", "a data directory that is in use, and a port that is in use", 60 * time.Second, true, startTwice},
-		{"start-alone", "broker, registry and database that are not there at the start", 90 * time.Second, true, startAlone},
+		{"up-kill", "kill -9 of everything under load, at random moments and while it starts", 120 * time.Second, onUp, killUp},
+		{"up-term", "SIGTERM under load: it drains and stops within its deadline, and starts again", 90 * time.Second, onUp, terminateUp},
+		{"ingest-kill", "kill -9 of everything, or of ingest, in the middle of an ingest that is then run again", 120 * time.Second, onUp, killIngest},
+		{"seal-kill", "kill -9 of a seal of its own at random moments", 90 * time.Second, anywhere, killSeal},
+		{"seal-members", "a second seal joins, leaves and takes over", 120 * time.Second, anywhere, members(roleSeal, schemas.GroupSeal)},
+		{"seal-sleep", "a seal sleeps past its session, another takes over, the sleeper wakes", 90 * time.Second, anywhere, sleeper(roleSeal, schemas.GroupSeal)},
+		{"sink-kill", "kill -9 of a sink of its own: at random moments, inside its transaction, at its commit, and between its commit and its offset commit", 120 * time.Second, anywhere, killSink},
+		{"sink-members", "a second sink joins, leaves and takes over", 120 * time.Second, anywhere, members(roleSink, schemas.GroupPostgres)},
+		{"sink-sleep", "a sink sleeps past its session, outside and inside its transaction, another takes over, the sleeper wakes", 120 * time.Second, anywhere, sleepSink},
+		{"pg-crash", "the PostgreSQL that up runs stops at once, or is killed; up brings it back", 90 * time.Second, onUp, crashPostgres},
+		{"pg-stop", "PostgreSQL stops at once and stays away for 8 s", 90 * time.Second, anywhere, stopPostgres},
+		{"pg-full", "the disk of PostgreSQL's tables is full for a while", 90 * time.Second, onUp, fillPostgres},
+		{"pg-full-log", "the disk of PostgreSQL's log of changes is full for a while", 120 * time.Second, onUp, fillPostgresLog},
+		{"poison", "records that the table refuses: one, two side by side, first and last of a batch, a whole batch", 90 * time.Second, anywhere, poison},
+		{"start-twice", "a data directory that is in use, and a port that is in use", 60 * time.Second, onUp, startTwice},
+		{"pg-revoked", "the sink's rights in PostgreSQL are taken away under load, then its login, and given back", 90 * time.Second, anywhere, revokePostgres},
+		{"start-alone", "broker, registry and database that are not there at the start", 90 * time.Second, onUp, startAlone},
+		{"registry-down", "the registry is away while a sink starts, and when a schema nobody has seen comes", 90 * time.Second, onKafka, stopRegistry},
+		{"net-postgres", "the way to PostgreSQL: 2 s late, 64 KB/s, connections reset, answers cut off at the commit, packets lost without an end", 120 * time.Second, onKafka, netPostgres},
+		{"net-kafka", "the way to Kafka: the same, and answers to the end of a transaction cut off", 150 * time.Second, onKafka, netKafka},
+		{"broker-kill", "kill -9 of the only broker, alone and together with seal and sink", 120 * time.Second, onKafka, killBroker},
+		{"broker-full", "the disk of the broker is full: it falls, and starts again when there is room", 120 * time.Second, onKafka, fillBroker},
+		{"leader-kill", "kill -9 of a broker that leads, of three, under acks=all", 150 * time.Second, onThree, killLeader},
+		{"broker-roll", "three brokers are stopped and started one after the other", 150 * time.Second, onThree, rollBrokers},
+		{"coordinators", "the coordinators of groups and transactions move to other brokers", 120 * time.Second, onThree, moveCoordinators},
 	}
 }
 
@@ -49,8 +59,16 @@ func (s *scene) strike(p *testbed.Proc) error {
 	if code := p.Exit(); code != -1 {
 		return fmt.Errorf("%s ended with exit code %d before it could be killed", p.Name, code)
 	}
-	s.struck()
+	s.struck("kill -9 of " + what(p))
 	return nil
+}
+
+// what is a process by its role, without its slot.
+func what(p *testbed.Proc) string {
+	if i := strings.LastIndexByte(p.Name, '-'); i > 0 {
+		return p.Name[:i]
+	}
+	return p.Name
 }
 
 // alive says that a process which must still run does.
@@ -140,7 +158,7 @@ func terminateUp(ctx context.Context, s *scene) error {
 			return fmt.Errorf("SIGTERM under load: exit code %d; its log ends with:\n%s", code, s.up.Tail())
 		}
 		s.timed("stopped", began)
-		s.struck()
+		s.struck("SIGTERM of up")
 		if err := s.startUp(ctx); err != nil {
 			return err
 		}
@@ -185,6 +203,7 @@ func killSeal(ctx context.Context, s *scene) error {
 		if err := s.killEarly(ctx, roleSeal, "a"); err != nil {
 			return err
 		}
+		s.begin(restarted, roleSeal)
 		if p, err = s.role(roleSeal, "a"); err != nil {
 			return err
 		}
@@ -238,7 +257,7 @@ func members(role, group string) func(context.Context, *scene) error {
 			if b, err = s.join(ctx, role, group, "b"); err != nil {
 				return err
 			}
-			s.watch.begin()
+			s.begin(goneForGood, role)
 			if err := s.strike(a); err != nil {
 				return err
 			}
@@ -271,7 +290,7 @@ func (s *scene) join(ctx context.Context, role, group, slot string) (*testbed.Pr
 		return nil, errors.Join(err, alive(p))
 	}
 	s.timed("joined", began)
-	s.struck()
+	s.struck("a " + role + " joins")
 	return p, s.back(ctx, 40*time.Second)
 }
 
@@ -287,7 +306,7 @@ func (s *scene) leave(ctx context.Context, p *testbed.Proc) error {
 	if code != 0 {
 		return fmt.Errorf("%s: SIGTERM, exit code %d; its log ends with:\n%s", p.Name, code, p.Tail())
 	}
-	s.struck()
+	s.struck("SIGTERM of " + what(p))
 	if err := s.back(ctx, 40*time.Second); err != nil {
 		return fmt.Errorf("%s has left, others must take over: %w", p.Name, err)
 	}
@@ -343,7 +362,7 @@ func (s *scene) twin(ctx context.Context, role string, a *testbed.Proc) error {
 	if err := s.back(ctx, 45*time.Second); err != nil {
 		return fmt.Errorf("%s sleeps, another under its identity must take over: %w", a.Name, errors.Join(err, alive(b)))
 	}
-	s.struck()
+	s.struck("twin of a sleeping " + role)
 	if err := a.Continue(); err != nil {
 		return err
 	}
@@ -385,7 +404,7 @@ func (s *scene) sleepPast(ctx context.Context, p *testbed.Proc) error {
 	if err := alive(p); err != nil {
 		return err
 	}
-	s.watch.begin()
+	s.begin(goneForGood, what(p))
 	began := time.Now()
 	if err := p.Stop(); err != nil {
 		return err
@@ -396,7 +415,7 @@ func (s *scene) sleepPast(ctx context.Context, p *testbed.Proc) error {
 	if err := pass(ctx, session+time.Second-time.Since(began)); err != nil {
 		return err
 	}
-	s.struck()
+	s.struck("SIGSTOP of " + what(p) + " past its session")
 	return nil
 }
 

@@ -116,7 +116,7 @@ func (s *scene) waits(ctx context.Context, p *testbed.Proc, text string) error {
 	if err := pass(ctx, 500*time.Millisecond); err != nil {
 		return err
 	}
-	s.struck()
+	s.struck("registry, broker or database not there at the start")
 	return alive(p)
 }
 

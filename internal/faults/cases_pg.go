@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sealstream/sealstream/internal/embedded"
+	"github.com/sealstream/sealstream/sinks/postgres"
 )
 
 // outage is how long a database stays away.
@@ -43,7 +44,7 @@ func crashPostgres(ctx context.Context, s *scene) error {
 		if err := syscall.Kill(pid, sig); err != nil {
 			return fmt.Errorf("signal postgres, pid %d: %w", pid, err)
 		}
-		s.struck()
+		s.struck("signal to PostgreSQL")
 		if err := s.back(ctx, 45*time.Second); err != nil {
 			return fmt.Errorf("postgres got %v, up must bring it back: %w", sig, err)
 		}
@@ -132,7 +133,7 @@ func (v *server) log() string {
 
 // stopPostgres takes the database away for 8 s; sealing must not notice.
 func stopPostgres(ctx context.Context, s *scene) error {
-	v, err := s.openWithServer(ctx, "pg")
+	stop, start, err := s.openStoppable(ctx)
 	if err != nil {
 		return err
 	}
@@ -141,7 +142,7 @@ func stopPostgres(ctx context.Context, s *scene) error {
 			return err
 		}
 		began := time.Now()
-		if err := v.pg.Quit(); err != nil {
+		if err := stop(); err != nil {
 			return err
 		}
 		if err := s.sealsOn(ctx); err != nil {
@@ -151,19 +152,79 @@ func stopPostgres(ctx context.Context, s *scene) error {
 			return err
 		}
 		s.watch.begin()
-		if err := v.start(ctx); err != nil {
+		if err := start(ctx); err != nil {
 			return err
 		}
-		s.struck()
+		s.struck("PostgreSQL away for 8 s")
 		if err := s.back(ctx, 45*time.Second); err != nil {
 			return fmt.Errorf("postgres is back after %v: %w", time.Since(began).Round(time.Second), err)
 		}
-		if err := alive(s.up.Proc); err != nil {
+		if err := s.stands(); err != nil {
 			return err
 		}
 	}
 	s.note("back counts from the database's start")
 	return s.settle(ctx)
+}
+
+// openStoppable opens the scene on a PostgreSQL that can be stopped at once and started
+// again, and lets the load flow.
+func (s *scene) openStoppable(ctx context.Context) (stop func() error, start func(context.Context) error, err error) {
+	if s.kafka != nil || len(s.o.Kafka) > 0 {
+		err := s.openFlowing(ctx)
+		return func() error { return s.given.Server.Quit() }, func(ctx context.Context) error { return s.given.StartPostgres(ctx) }, err
+	}
+	v, err := s.openWithServer(ctx, "pg")
+	return func() error { return v.pg.Quit() }, func(ctx context.Context) error { return v.start(ctx) }, err
+}
+
+// revokePostgres takes the sink's rights away, then its login: neither is the fault of
+// any record, so nothing may be set aside, and all goes on when they are given back.
+func revokePostgres(ctx context.Context, s *scene) error {
+	if err := s.openFlowing(ctx); err != nil {
+		return err
+	}
+	ways := []struct{ name, take, give string }{
+		{"INSERT revoked in PostgreSQL", "REVOKE INSERT ON public.events FROM " + postgres.RoleWriter, "GRANT INSERT ON public.events TO " + postgres.RoleWriter},
+		{"login revoked in PostgreSQL", "ALTER ROLE " + postgres.RoleWriter + " NOLOGIN", "ALTER ROLE " + postgres.RoleWriter + " LOGIN"},
+	}
+	for i := range s.n(2, 6) {
+		w := ways[i%len(ways)]
+		if err := pass(ctx, s.between(0, time.Second)); err != nil {
+			return err
+		}
+		if err := s.sql(ctx, w.take, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '"+postgres.RoleWriter+"'"); err != nil {
+			return err
+		}
+		if err := s.onlySeals(ctx, 3*time.Second); err != nil {
+			return fmt.Errorf("%s: %w", w.name, err)
+		}
+		s.struck(w.name)
+		s.watch.begin()
+		if err := s.sql(ctx, w.give); err != nil {
+			return err
+		}
+		if err := errors.Join(s.back(ctx, slowest), s.stands()); err != nil {
+			return fmt.Errorf("%s, and given back: %w", w.name, err)
+		}
+	}
+	return s.settle(ctx)
+}
+
+// onlySeals says that for some time events are sealed in every partition, and none that
+// was sent meanwhile is stored. What was under way may still be.
+func (s *scene) onlySeals(ctx context.Context, d time.Duration) error {
+	if err := s.sealsOn(ctx); err != nil {
+		return fmt.Errorf("sealing must go on: %w", err)
+	}
+	s.watch.begin()
+	if err := pass(ctx, d); err != nil {
+		return err
+	}
+	if _, stored := s.watch.progress(); stored > 0 {
+		return fmt.Errorf("%d partitions are stored all the same: the fault did not strike", stored)
+	}
+	return nil
 }
 
 // openWithServer opens the scene on a PostgreSQL of its own and lets the load flow.
@@ -298,7 +359,7 @@ func (s *scene) fill(ctx context.Context, d *disk, felt func() bool) error {
 		return fmt.Errorf("the disk is full, and nobody has felt it: %w", err)
 	}
 	s.timed("felt", began)
-	s.struck()
+	s.struck("full disk of PostgreSQL")
 	if err := s.sealsOn(ctx); err != nil {
 		return fmt.Errorf("the disk of postgres is full, sealing must go on: %w", err)
 	}
@@ -329,7 +390,7 @@ func fillByTrigger(ctx context.Context, s *scene, at gatePlace) error {
 		if err != nil {
 			return fmt.Errorf("the database answers 53100, and nobody has felt it: %w", err)
 		}
-		s.struck()
+		s.struck("disk full by SQLSTATE")
 		if err := s.sealsOn(ctx); err != nil {
 			return fmt.Errorf("the disk of postgres is full, sealing must go on: %w", err)
 		}

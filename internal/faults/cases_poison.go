@@ -112,7 +112,7 @@ func (s *scene) sendPatterns(ctx context.Context) error {
 			action := actionLoad
 			if pat.poison(i) {
 				action = actionPoison
-				s.struck()
+				s.struck("record that the table refuses")
 			}
 			batch = append(batch, s.load.record(s.prefix+schemas.TopicAudit, int32(id), action))
 		}

@@ -51,6 +51,7 @@ func killSink(ctx context.Context, s *scene) error {
 
 // sinkBack starts the sink again and waits until all flows.
 func (s *scene) sinkBack(ctx context.Context) (*testbed.Proc, error) {
+	s.begin(restarted, roleSink)
 	p, err := s.role(roleSink, "a")
 	if err != nil {
 		return nil, err
@@ -197,7 +198,7 @@ func (s *scene) sleepInside(ctx context.Context, pair [2]*testbed.Proc) error {
 		return fmt.Errorf("%s sleeps inside its transaction, the other must take over: %w", sleeping.Name, err)
 	}
 	s.timed("taken over from a sink that fell asleep inside its transaction", began)
-	s.struck()
+	s.struck("SIGSTOP of a sink inside its transaction")
 	if err := s.wake(ctx, sleeping, schemas.GroupPostgres); err != nil {
 		return err
 	}

@@ -82,7 +82,7 @@ func (s *scene) refusedStart(ctx context.Context, o testbed.UpOptions, text stri
 	if !strings.Contains(p.Log(), text) {
 		return nil, fmt.Errorf("it does not say %q:\n%s", text, p.Tail())
 	}
-	s.struck()
+	s.struck("start refused")
 	return p, nil
 }
 

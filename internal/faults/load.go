@@ -22,9 +22,11 @@ import (
 // load numbers the events of a case and keeps what was acknowledged of them. The
 // number is in the event's id, so that a sealed record tells when it was sent.
 type load struct {
-	run  uint32 // tells the cases of one run apart
-	avro uint32 // schema id of the audit events; 0 = JSON alone
+	run  uint32        // tells the cases of one run apart
+	avro atomic.Uint32 // schema id of the audit events; 0 = JSON alone
 	sent atomic.Int64
+
+	gap gap
 
 	mu     sync.Mutex
 	acks   []Ack
@@ -52,9 +54,39 @@ func (l *load) number(id string) int64 {
 }
 
 func (l *load) acknowledged(a Ack) {
+	l.gap.acknowledged()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.acks = append(l.acks, a)
+}
+
+// gap measures the longest time between two acknowledgements.
+type gap struct {
+	mu   sync.Mutex
+	last time.Time
+	most time.Duration
+}
+
+func (g *gap) begin() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.last, g.most = time.Now(), 0
+}
+
+func (g *gap) acknowledged() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := time.Now()
+	if !g.last.IsZero() {
+		g.most = max(g.most, now.Sub(g.last))
+	}
+	g.last = now
+}
+
+func (g *gap) longest() time.Duration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.most
 }
 
 // auditJSON and domainJSON are ordinary events of some 350 bytes.
@@ -82,9 +114,9 @@ func auditAvro(asJSON []byte, schema uint32) []byte {
 	return schemas.AppendFrame(nil, schema, body)
 }
 
-// register registers the audit schema with the registry and returns its id.
-func register(ctx context.Context, registry string) (uint32, error) {
-	body, err := json.Marshal(map[string]string{"schema": schemas.AuditSchema()})
+// register registers a schema for audit events with the registry and returns its id.
+func register(ctx context.Context, registry, schema string) (uint32, error) {
+	body, err := json.Marshal(map[string]string{"schema": schema})
 	if err != nil {
 		return 0, err
 	}
@@ -125,8 +157,8 @@ func (l *load) record(topic string, partition int32, action string) *kgo.Record 
 		r.Key, r.Value = fmt.Appendf(nil, "order-%d", n%500), domainJSON(id, action, n)
 	} else {
 		r.Key, r.Value = fmt.Appendf(nil, "default/%d", n%200), auditJSON(id, action, n)
-		if l.avro > 0 && n%4 == 1 {
-			r.Value = auditAvro(r.Value, l.avro)
+		if id := l.avro.Load(); id > 0 && n%4 == 1 {
+			r.Value = auditAvro(r.Value, id)
 		}
 	}
 	return r

@@ -23,6 +23,7 @@ type Options struct {
 	Seed   uint64         // repeats the random choices of a run
 	Run    *regexp.Regexp // the cases to run; nil = all
 	Kafka  []string       // brokers to use in place of embedded ones; cases that break those are left out
+	Real   bool           // on Apache Kafka that the run starts, and breaks
 	Keep   bool           // leave all logs
 	TmpDir string         // where beds are made; empty = the system's
 	Out    io.Writer
@@ -36,6 +37,7 @@ type Result struct {
 	Starts     []time.Duration // of `up`, until ready
 	Recoveries []Recovery
 	Times      []Timing // what else was measured
+	Faults     []string // by what the fault struck, once for each time
 	Verdict    *Verdict
 	Notes      []string // what happened; the same thing may happen often
 	Took       time.Duration
@@ -54,7 +56,7 @@ type faultCase struct {
 	name   string
 	about  string
 	within time.Duration // of the short form; the long one has five times as long
-	up     bool          // it breaks `up` or what is within
+	on     ground        // what it can be run on
 	run    func(context.Context, *scene) error
 }
 
@@ -72,12 +74,14 @@ func Names() []string {
 func Run(ctx context.Context, o Options) ([]Result, error) {
 	var results []Result
 	failed := 0
+	park := &park{o: &o}
+	defer park.close(false)
 	for i, c := range cases() {
-		if o.Run != nil && !o.Run.MatchString(c.name) || c.up && len(o.Kafka) > 0 {
+		if o.Run != nil && !o.Run.MatchString(c.name) || !c.on.suits(&o) {
 			continue
 		}
 		// Each case has a seed of its own, so that it repeats when run alone.
-		r := o.runCase(ctx, &c, o.Seed+uint64(i))
+		r := o.runCase(ctx, &c, park, o.Seed+uint64(i))
 		results = append(results, r)
 		if r.Err != nil {
 			failed++
@@ -96,10 +100,10 @@ func Run(ctx context.Context, o Options) ([]Result, error) {
 	case failed > 0:
 		return results, fmt.Errorf("%d of %d cases failed", failed, len(results))
 	}
-	return results, nil
+	return results, tooSlow(results)
 }
 
-func (o *Options) runCase(ctx context.Context, c *faultCase, seed uint64) Result {
+func (o *Options) runCase(ctx context.Context, c *faultCase, park *park, seed uint64) Result {
 	within := c.within
 	if o.Long {
 		within *= 5
@@ -114,16 +118,27 @@ func (o *Options) runCase(ctx context.Context, c *faultCase, seed uint64) Result
 		s.res.Err = err
 		return s.res
 	}
-	err = c.run(ctx, s)
+	if nodes := c.on.nodes(o); nodes > 0 {
+		s.kafka, err = park.cluster(ctx, nodes)
+	}
+	if err == nil {
+		err = c.run(ctx, s)
+	}
 	if err == nil && s.res.Fired == 0 {
 		err = errors.New("the fault never struck, so nothing was proven")
 	}
 	if err != nil && s.res.Verdict == nil {
 		err = errors.Join(err, s.autopsy())
 	}
-	keep := err != nil || o.Keep
+	keep := err != nil || o.Keep || s.slow()
 	if keep {
 		s.res.Logs = s.bed.Path()
+	}
+	if keep && s.kafka != nil {
+		err = errors.Join(err, park.copyLogs(s.bed.Path()))
+	}
+	if s.kafka != nil {
+		err = errors.Join(err, park.tidy(ctx, s.prefix, err == nil))
 	}
 	s.res.Err = errors.Join(err, s.close(keep))
 	s.res.Took = time.Since(began)

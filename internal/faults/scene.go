@@ -29,9 +29,13 @@ type scene struct {
 	bed  *testbed.Bed
 	out  io.Writer
 
-	place  place    // where broker, registry and database are
-	where  []string // arguments by which commands find them
-	prefix string   // of topics, groups and slots
+	place  place           // where broker, registry and database are
+	kafka  *testbed.Kafka  // a cluster that may be broken; nil on others
+	given  *testbed.Given  // the installation on it
+	via    detour          // what stands before the servers
+	base   []*testbed.Proc // the roles that the case does not run itself
+	where  []string        // arguments by which commands find them
+	prefix string          // of topics, groups and slots
 	data   string
 	upArgs []string // more arguments of `up`
 	roles  []string // what `up` leaves to processes of their own
@@ -47,6 +51,8 @@ type scene struct {
 	stopFeeds context.CancelFunc
 
 	want Expected
+	kind takeover // what the next recovery is from
+	hit  string   // and whose end
 	res  Result
 }
 
@@ -86,8 +92,11 @@ func (s *scene) between(from, to time.Duration) time.Duration {
 	return from + time.Duration(s.rnd.Int64N(int64(to-from)+1))
 }
 
-// struck counts a fault that took effect.
-func (s *scene) struck() { s.res.Fired++ }
+// struck counts a fault that took effect, by what it is.
+func (s *scene) struck(what string) {
+	s.res.Fired++
+	s.res.Faults = append(s.res.Faults, what)
+}
 
 // note adds a detail to the report.
 func (s *scene) note(format string, args ...any) {
@@ -103,7 +112,7 @@ func (s *scene) timed(what string, since time.Time) {
 func (s *scene) open(ctx context.Context, without ...string) error {
 	s.roles = without
 	start := s.startPlace
-	if len(s.o.Kafka) > 0 {
+	if len(s.o.Kafka) > 0 || s.kafka != nil {
 		start = s.startGiven
 	}
 	if err := start(ctx); err != nil {
@@ -154,12 +163,16 @@ func (s *scene) observe(ctx context.Context) error {
 	for _, src := range schemas.DefaultSources() {
 		s.coll.sources = append(s.coll.sources, s.prefix+src.Name)
 	}
-	var err error
-	if s.load.avro, err = register(ctx, s.place.registry); err != nil {
+	schema, err := register(ctx, s.place.registry, schemas.AuditSchema())
+	if err != nil {
 		return err
 	}
+	s.load.avro.Store(schema)
 	if s.watch, err = newWatch(ctx, s.load, s.coll); err != nil {
 		return err
+	}
+	if s.via.kafka != nil {
+		opts = []kgo.Opt{kgo.SeedBrokers(s.via.kafka...), kgo.ClientID("faults-load")}
 	}
 	s.feed, err = newFeed(s.load, opts)
 	return err
@@ -208,6 +221,8 @@ func (s *scene) back(ctx context.Context, within time.Duration) error {
 	if err != nil {
 		return err
 	}
+	r.Kind, r.Role = s.kind, s.hit
+	s.kind, s.hit = "", ""
 	s.res.Recoveries = append(s.res.Recoveries, r)
 	s.logf("back: sealed after %v (all partitions %v), stored after %v (%v)", ms(r.Sealed), ms(r.SealedAll), ms(r.Stored), ms(r.StoredAll))
 	return nil

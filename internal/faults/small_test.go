@@ -47,7 +47,8 @@ func TestNumbersComeBackFromIDs(t *testing.T) {
 
 // The load must be made of events that the product takes as valid.
 func TestLoadIsValid(t *testing.T) {
-	l := &load{run: 1, avro: 7}
+	l := &load{run: 1}
+	l.avro.Store(7)
 	c := schemas.NewCodec(resolver{7: schemas.AuditSchema()})
 	avro := 0
 	for range 8 {

@@ -289,6 +289,8 @@ func (w *watch) begin() {
 // Recovery is how long after a fault events that were sent after it were sealed and
 // stored again: the first of any partition, and the first of the last partition.
 type Recovery struct {
+	Kind                                 takeover // of what was waited for; empty = nothing is promised
+	Role                                 string   // whose end it was
 	Sealed, SealedAll, Stored, StoredAll time.Duration
 }
 
@@ -336,6 +338,39 @@ func (w *watch) sealed(ctx context.Context, topics []string) error {
 		return fmt.Errorf("%d of %d partitions have sealed new events: %w", have, want, err)
 	}
 	return nil
+}
+
+// progress is how many partitions have sealed and stored events sent after the mark.
+func (w *watch) progress() (sealed, stored int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.mark.sealed), len(w.mark.stored)
+}
+
+// late says whether the first new event of every partition came a second after the
+// mark or later, or is not there yet.
+func (w *watch) late(firsts func(*mark) []time.Time) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, at := range firsts(w.mark) {
+		if d := at.Sub(w.mark.at); d < time.Second {
+			return fmt.Errorf("a partition got new events after %v", d)
+		}
+	}
+	return nil
+}
+
+// lag is how many offsets of a source's sealed partitions are sealed and not stored.
+func (w *watch) lag(source string) int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var n int64
+	for p, t := range w.tails {
+		if w.sources[p.Topic] == source {
+			n += max(0, t.last+1-w.stored[p])
+		}
+	}
+	return n
 }
 
 // partitions counts the sealed partitions of some sources.

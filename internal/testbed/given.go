@@ -27,6 +27,9 @@ type GivenOptions struct {
 	Prefix   string   // of topics, groups and slots: the installation's own
 	Registry string   // empty: an embedded registry is served for it
 	Config   []string // more lines of the configuration file, whole sections only
+
+	// PostgresVia is the host:port by which the roles reach the database; empty: its own.
+	PostgresVia string
 }
 
 // Given is an installation on brokers that are there already: a database and secrets of
@@ -74,15 +77,10 @@ func (b *Bed) layGiven(ctx context.Context, o GivenOptions) (*Given, error) {
 	if err := os.Mkdir(pg, 0o711); err != nil {
 		return nil, err
 	}
-	log, err := os.OpenFile(filepath.Join(dir, "postgres-server.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
+	if err := g.StartPostgres(ctx); err != nil {
 		return nil, err
 	}
-	b.AtClose(log.Close)
-	if g.Server, err = embedded.StartPostgres(ctx, embedded.PostgresOptions{Dir: pg, Log: slog.New(slog.NewTextHandler(log, nil))}); err != nil {
-		return nil, err
-	}
-	b.AtClose(g.Server.Quit)
+	b.AtClose(func() error { return g.Server.Quit() }) // whichever runs then
 	g.Postgres = g.Server.URL("")
 	if g.Registry == "" {
 		if g.Registry, err = b.ServeRegistry(filepath.Join(dir, "registry")); err != nil {
@@ -90,6 +88,17 @@ func (b *Bed) layGiven(ctx context.Context, o GivenOptions) (*Given, error) {
 		}
 	}
 	return g, g.configure(o)
+}
+
+// StartPostgres starts the database, where it was before if it has been stopped.
+func (g *Given) StartPostgres(ctx context.Context) error {
+	log, err := os.OpenFile(filepath.Join(g.dir, "postgres-server.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	g.bed.AtClose(log.Close)
+	g.Server, err = embedded.StartPostgres(ctx, embedded.PostgresOptions{Dir: filepath.Join(g.dir, "pg"), Log: slog.New(slog.NewTextHandler(log, nil))})
+	return err
 }
 
 // ServeRegistry runs an embedded schema registry in this process, on a port of its own,
@@ -126,6 +135,9 @@ func (g *Given) configure(o GivenOptions) error {
 		}
 		if role != "" {
 			u.User = url.UserPassword(role, hex.EncodeToString(master[:12])+role)
+		}
+		if role != "" && o.PostgresVia != "" {
+			u.Host = o.PostgresVia
 		}
 		urls[name] = filepath.Join(g.dir, name+".url")
 		errs = append(errs, os.WriteFile(urls[name], []byte(u.String()+"\n"), 0o600))

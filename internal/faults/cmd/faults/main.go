@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -34,6 +35,8 @@ func run(ctx context.Context, args []string) error {
 	only := fs.String("run", "", "regular expression of the `cases` to run; empty = all")
 	binary := fs.String("binary", "", "the sealstream `binary` to break; empty = built from this repository")
 	kafka := fs.String("kafka", "", "host:port,... of `brokers` to use in place of embedded ones; cases that break those are left out")
+	real := fs.Bool("real", false, "on Apache Kafka, one node and three, that is started and broken for it")
+	report := fs.String("report", "", "`file` to write what was measured to, in Markdown")
 	keep := fs.Bool("keep", false, "keep the logs of every case, not only of those that fail")
 	list := fs.Bool("list", false, "print the cases and run none")
 	if err := fs.Parse(args); err != nil {
@@ -45,7 +48,7 @@ func run(ctx context.Context, args []string) error {
 		}
 		return nil
 	}
-	o := faults.Options{Binary: *binary, Long: *long, Seed: *seed, Keep: *keep, Out: os.Stdout}
+	o := faults.Options{Binary: *binary, Long: *long, Seed: *seed, Real: *real, Keep: *keep, Out: os.Stdout}
 	if *kafka != "" {
 		o.Kafka = strings.Split(*kafka, ",")
 	}
@@ -66,7 +69,13 @@ func run(ctx context.Context, args []string) error {
 			return err
 		}
 	}
+	if *real && *kafka != "" {
+		return errors.New("-real starts brokers of its own: leave -kafka out")
+	}
 	results, err := faults.Run(ctx, o)
 	faults.Report(os.Stdout, o, results)
+	if *report != "" && results != nil {
+		err = errors.Join(err, faults.WriteReport(ctx, *report, o, results, err))
+	}
 	return err
 }
