@@ -5,12 +5,16 @@ package clients
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"os"
 	"reflect"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/twmb/franz-go/pkg/kadm"
 
 	"github.com/sealstream/sealstream/internal/testbed"
 	"github.com/sealstream/sealstream/ledger"
@@ -146,11 +150,19 @@ func different(a, b *ledger.Record) string {
 	return strings.Join(out, ", ")
 }
 
-// The two programs that the documentation shows do what it says.
+// The two programs that the documentation shows do what it says, in clear and, with the
+// settings that it shows, over TLS as a user who may write one topic and no more.
 func TestDocumentedProducers(t *testing.T) {
 	pl := open(t, newBed(t), testbed.Shared(t).Registry)
-	out := run(t, pl.bed, pl.p.Python, file(t, "testdata", "producer.py"), pl.brokers(), pl.g.Registry, pl.topic(topicAudit), file(t, "testdata", "login.avsc"))
-	ids := append(strings.Fields(out), strings.Fields(runJava(t, pl.bed, "Producer.java", pl.brokers(), pl.topic(topicAudit)))...)
+	topic := pl.topic(topicAudit)
+	send := func(brokers string, python, java []string) (ids []string) {
+		t.Helper()
+		out := run(t, pl.bed, append([]string{pl.p.Python, file(t, "testdata", "producer.py"), brokers, pl.g.Registry, topic, file(t, "testdata", "login.avsc")}, python...)...)
+		return append(strings.Fields(out), strings.Fields(runJava(t, pl.bed, "Producer.java", append([]string{brokers, topic}, java...)...))...)
+	}
+	ids := send(pl.brokers(), nil, nil)
+	user := pl.user(topic)
+	ids = append(ids, send(strings.Join(pl.p.KafkaSASL, ","), []string{user.settings("librdkafka.properties")}, []string{user.settings("java.properties")})...)
 	pl.stored(topicAudit, len(ids)+partitions)
 	var got []string
 	for _, p := range pl.rows(topicAudit) {
@@ -164,8 +176,54 @@ func TestDocumentedProducers(t *testing.T) {
 			}
 		}
 	}
-	if !slices.Equal(got, ids) || len(ids) != 3 {
+	if !slices.Equal(got, ids) || len(ids) != 6 {
 		t.Errorf("stored events %v, want %v in this order", got, ids)
 	}
 	pl.verified()
+}
+
+// writer is a user of Kafka that may write one topic.
+type writer struct {
+	pl             *place
+	name, password string
+}
+
+// user makes one.
+func (pl *place) user(topic string) *writer {
+	pl.t.Helper()
+	w := &writer{pl: pl, name: strings.TrimSuffix(pl.g.Prefix, ".") + "-portal", password: "secret of " + pl.g.Prefix}
+	_, err := pl.adm.AlterUserSCRAMs(pl.t.Context(), nil, []kadm.UpsertSCRAM{{User: w.name, Mechanism: kadm.ScramSha512, Iterations: 4096, Password: w.password}})
+	if err != nil {
+		pl.t.Fatal(err)
+	}
+	acls, err := pl.adm.CreateACLs(pl.t.Context(), kadm.NewACLs().Allow("User:"+w.name).AllowHosts("*").
+		Topics(topic).ResourcePatternType(kadm.ACLPatternLiteral).Operations(kadm.OpWrite, kadm.OpDescribe))
+	for _, a := range acls {
+		err = errors.Join(err, a.Err)
+	}
+	if err != nil {
+		pl.t.Fatal(err)
+	}
+	return w
+}
+
+// settings writes the documented settings with the user's own values.
+func (w *writer) settings(name string) string {
+	w.pl.t.Helper()
+	b, err := os.ReadFile("testdata/" + name)
+	if err != nil {
+		w.pl.t.Fatal(err)
+	}
+	text := string(b)
+	for from, to := range map[string]string{"/etc/kafka/ca.pem": w.pl.p.KafkaCA, "portal": w.name, "PASSWORD": w.password} {
+		if !strings.Contains(text, from) {
+			w.pl.t.Fatalf("%s names no %s", name, from)
+		}
+		text = strings.Replace(text, from, to, 1)
+	}
+	path := w.pl.bed.Path(name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		w.pl.t.Fatal(err)
+	}
+	return path
 }

@@ -5,11 +5,13 @@ package clients
 import (
 	"context"
 	"errors"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -126,7 +128,7 @@ func TestSchemasGrow(t *testing.T) {
 	} {
 		r, ok := got[id]
 		if !ok {
-			t.Errorf("no row %q among %v", id, got)
+			t.Errorf("no row %q among %q", id, slices.Sorted(maps.Keys(got)))
 		}
 		for name, v := range want {
 			if r.Columns[name] != v {
@@ -135,7 +137,7 @@ func TestSchemasGrow(t *testing.T) {
 		}
 	}
 	if len(got) != 6 {
-		t.Errorf("rows %v, want four that are read and two that nothing explains", got)
+		t.Errorf("rows %q, want four that are read and two that nothing explains", slices.Sorted(maps.Keys(got)))
 	}
 	pl.verified()
 }

@@ -1,4 +1,6 @@
-// Sends one login as JSON: java -cp 'JARS/*' Producer.java BROKERS TOPIC
+// Sends one login as JSON: java -cp 'JARS/*' Producer.java BROKERS TOPIC [MORE.PROPERTIES]
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.util.Properties;
 import java.util.UUID;
 import java.util.concurrent.atomic.AtomicReference;
@@ -9,7 +11,7 @@ import org.apache.kafka.common.serialization.ByteArraySerializer;
 import static java.nio.charset.StandardCharsets.UTF_8;
 
 public class Producer {
-    public static void main(String[] args) {
+    public static void main(String[] args) throws Exception {
         Properties p = new Properties();
         p.put("bootstrap.servers", args[0]);
         p.put("acks", "all");
@@ -17,6 +19,7 @@ public class Producer {
         p.put("compression.type", "snappy");
         p.put("linger.ms", "5");
         p.put("delivery.timeout.ms", "120000");
+        if (args.length > 2) p.load(Files.newBufferedReader(Path.of(args[2])));
         // No partitioner.class: the default takes murmur2 of the key, as ours does.
         AtomicReference<Exception> failed = new AtomicReference<>();
         String id = UUID.randomUUID().toString();

@@ -93,7 +93,8 @@ def odd(client, brokers, registry, topic, schema, limit):
     s.send("unknown id", topic, b"k", b"\x00\x7f\xff\xff\xff\x02x")
     s.send("id beyond", topic, b"k", b"\x00\xff\xff\xff\xff\x02x")
     s.send("old", topic, b"k", b"{}", timestamp=1)
-    s.send("older than any", topic, b"k", b"{}", timestamp=1136214245999)
+    s.send("years ago", topic, b"k", b"{}", timestamp=1136214245999)
+    s.send("years ahead", topic, b"k", b"{}", timestamp=3786912000001)
     s.flush()
     for codec in ("none", "gzip", "snappy", "lz4", "zstd"):
         s = Sender(brokers, **{"compression.type": codec, "linger.ms": 200})

@@ -1,4 +1,7 @@
-"""Sends one login as JSON and one as Avro: python3 producer.py BROKERS REGISTRY TOPIC LOGIN.AVSC"""
+"""Sends one login as JSON and one as Avro.
+
+python3 producer.py BROKERS REGISTRY TOPIC LOGIN.AVSC [MORE.PROPERTIES]
+"""
 import json
 import sys
 import time
@@ -10,6 +13,9 @@ from confluent_kafka.schema_registry.avro import AvroSerializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 
 brokers, registry, topic, schema = sys.argv[1:5]
+more = {}
+for path in sys.argv[5:]:
+    more.update(line.strip().split("=", 1) for line in open(path) if "=" in line)
 producer = Producer({
     "bootstrap.servers": brokers,
     "acks": "all",
@@ -18,6 +24,7 @@ producer = Producer({
     "compression.type": "snappy",
     "linger.ms": 5,
     "delivery.timeout.ms": 120000,
+    **more,
 })
 failed = []
 
