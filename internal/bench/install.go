@@ -20,13 +20,19 @@ import (
 	"github.com/sealstream/sealstream/schemas"
 )
 
+// servers are a broker and a database with clients of our own.
+type servers struct {
+	prefix   string // before topics and groups
+	postgres int    // pid of the server
+	adm      *kadm.Client
+	db       *pgx.Conn
+}
+
 // installation is a running `up` with clients of our own.
 type installation struct {
 	*testbed.Up
-	data     string
-	postgres int // pid of the server
-	adm      *kadm.Client
-	db       *pgx.Conn
+	servers
+	data string
 }
 
 // install starts `up` on a data directory and connects to it.
@@ -45,20 +51,29 @@ func (r *runner) install(ctx context.Context, name string, without ...string) (*
 
 // connect is done again after each start.
 func (in *installation) connect(ctx context.Context) error {
-	cl, err := kgo.NewClient(kgo.SeedBrokers(in.Ready.Kafka...))
-	if err != nil {
-		return fmt.Errorf("connect to the broker: %w", err)
+	if err := in.dial(ctx, in.Ready.Kafka, in.Ready.Postgres); err != nil {
+		return err
 	}
-	in.adm = kadm.NewClient(cl)
-	if in.db, err = pgx.Connect(ctx, in.Ready.Postgres); err != nil {
-		return fmt.Errorf("connect to the database: %w", err)
-	}
+	var err error
 	in.postgres, err = postmaster(in.data)
 	return err
 }
 
+// dial makes the clients.
+func (in *servers) dial(ctx context.Context, brokers []string, database string) error {
+	cl, err := kgo.NewClient(kgo.SeedBrokers(brokers...))
+	if err != nil {
+		return fmt.Errorf("connect to the broker: %w", err)
+	}
+	in.adm = kadm.NewClient(cl)
+	if in.db, err = pgx.Connect(ctx, database); err != nil {
+		return fmt.Errorf("connect to the database: %w", err)
+	}
+	return nil
+}
+
 // leave closes our own connections.
-func (in *installation) leave(ctx context.Context) {
+func (in *servers) leave(ctx context.Context) {
 	if in.adm != nil {
 		in.adm.Close()
 	}
@@ -104,13 +119,13 @@ func postmaster(data string) (int, error) {
 }
 
 // sources are the topics that are sealed.
-func sources() []string {
-	return []string{schemas.TopicAudit, schemas.TopicDomain, schemas.TopicControl}
+func (in *servers) sources() []string {
+	return []string{in.prefix + schemas.TopicAudit, in.prefix + schemas.TopicDomain, in.prefix + schemas.TopicControl}
 }
 
 // ends returns how many records the source topics hold, and how many partitions they are.
-func (in *installation) ends(ctx context.Context) (records, partitions int64, err error) {
-	offsets, err := in.adm.ListEndOffsets(ctx, sources()...)
+func (in *servers) ends(ctx context.Context) (records, partitions int64, err error) {
+	offsets, err := in.adm.ListEndOffsets(ctx, in.sources()...)
 	if err = errors.Join(err, offsets.Error()); err != nil {
 		return 0, 0, fmt.Errorf("list offsets: %w", err)
 	}
@@ -119,19 +134,19 @@ func (in *installation) ends(ctx context.Context) (records, partitions int64, er
 }
 
 // expected is how many rows there must be: one for each record, and for each ledger's genesis.
-func (in *installation) expected(ctx context.Context) (int64, error) {
+func (in *servers) expected(ctx context.Context) (int64, error) {
 	records, partitions, err := in.ends(ctx)
 	return records + partitions, err
 }
 
 // sealed waits until the seal has committed all source records.
-func (in *installation) sealed(ctx context.Context) error {
+func (in *servers) sealed(ctx context.Context) error {
 	return testbed.Until(ctx, func() (bool, error) {
 		want, _, err := in.ends(ctx)
 		if err != nil {
 			return false, err
 		}
-		groups, err := in.adm.FetchOffsets(ctx, "seal")
+		groups, err := in.adm.FetchOffsets(ctx, in.prefix+"seal")
 		if err != nil {
 			return false, fmt.Errorf("read the seal's offsets: %w", err)
 		}
@@ -153,7 +168,7 @@ SELECT coalesce(sum((SELECT max(e.seq) + 1 FROM public.events e WHERE e.ledger =
 const pollRows = 100 * time.Millisecond
 
 // stored waits until the table holds so many rows. At the end it counts them.
-func (in *installation) stored(ctx context.Context, want int64) (at time.Time, err error) {
+func (in *servers) stored(ctx context.Context, want int64) (at time.Time, err error) {
 	t := time.NewTicker(pollRows)
 	defer t.Stop()
 	for {
@@ -174,7 +189,7 @@ func (in *installation) stored(ctx context.Context, want int64) (at time.Time, e
 }
 
 // count counts the rows and says so when they are not as many as there must be.
-func (in *installation) count(ctx context.Context, want int64) error {
+func (in *servers) count(ctx context.Context, want int64) error {
 	var n int64
 	if err := in.db.QueryRow(ctx, "SELECT count(*) FROM public.events").Scan(&n); err != nil {
 		return fmt.Errorf("count the rows: %w", err)
@@ -186,7 +201,7 @@ func (in *installation) count(ctx context.Context, want int64) error {
 }
 
 // freeze stops all processes of the database server, or wakes them up.
-func (in *installation) freeze(s syscall.Signal) error {
+func (in *servers) freeze(s syscall.Signal) error {
 	kids, err := children(in.postgres)
 	if err != nil {
 		return err

@@ -45,7 +45,12 @@ func (r *runner) ingest(ctx context.Context, in *installation) (n int64, cpu tim
 }
 
 func (r *runner) ingestFile(ctx context.Context, in *installation, file string) (n int64, cpu time.Duration, err error) {
-	p, err := r.bed.Start("ingest", r.o.Binary, "ingest", "--data", in.data, "--format", "ndjson", "--quiet", file)
+	return r.ingestTo(ctx, file, "--data", in.data)
+}
+
+// ingestTo brings a file in to where target says.
+func (r *runner) ingestTo(ctx context.Context, file string, target ...string) (n int64, cpu time.Duration, err error) {
+	p, err := r.bed.Start("ingest", r.o.Binary, append(append([]string{"ingest"}, target...), "--format", "ndjson", "--quiet", file)...)
 	if err != nil {
 		return 0, 0, err
 	}
