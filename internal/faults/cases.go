@@ -48,6 +48,9 @@ func cases() []faultCase {
 	}
 }
 
+// killed begins the name of every fault that was a SIGKILL.
+const killed = "kill -9 of "
+
 // strike kills a process that must have been alive until now.
 func (s *scene) strike(p *testbed.Proc) error {
 	if p.Ended() {
@@ -59,7 +62,7 @@ func (s *scene) strike(p *testbed.Proc) error {
 	if code := p.Exit(); code != -1 {
 		return fmt.Errorf("%s ended with exit code %d before it could be killed", p.Name, code)
 	}
-	s.struck("kill -9 of " + what(p))
+	s.struck(killed + what(p))
 	return nil
 }
 
@@ -185,7 +188,7 @@ func killSeal(ctx context.Context, s *scene) error {
 		return err
 	}
 	open := 0
-	for range s.n(8, 40) {
+	for range s.n(8, s.long2(40, 130)) {
 		if err := pass(ctx, s.between(0, 700*time.Millisecond)); err != nil {
 			return err
 		}
@@ -246,7 +249,7 @@ func members(role, group string) func(context.Context, *scene) error {
 		if err := s.flowing(ctx); err != nil {
 			return err
 		}
-		for range s.n(1, 4) {
+		for range s.n(1, 3) {
 			b, err := s.join(ctx, role, group, "b")
 			if err != nil {
 				return err
@@ -324,7 +327,7 @@ func sleeper(role, group string) func(context.Context, *scene) error {
 		if err != nil {
 			return err
 		}
-		for range s.n(1, 5) {
+		for range s.n(1, 4) {
 			sleeping := pair[s.rnd.IntN(2)]
 			if err := pass(ctx, s.between(0, 500*time.Millisecond)); err != nil {
 				return err

@@ -31,7 +31,7 @@ func killBroker(ctx context.Context, s *scene) error {
 	if err := s.flowing(ctx); err != nil {
 		return err
 	}
-	for i := range s.n(3, 20) {
+	for i := range s.n(3, 16) {
 		if err := pass(ctx, s.between(0, 1500*time.Millisecond)); err != nil {
 			return err
 		}
@@ -105,7 +105,7 @@ func killLeader(ctx context.Context, s *scene) error {
 	if err := s.openFlowing(ctx); err != nil {
 		return err
 	}
-	for range s.n(2, 12) {
+	for range s.n(1, 8) {
 		if err := pass(ctx, s.between(0, 1500*time.Millisecond)); err != nil {
 			return err
 		}
@@ -171,7 +171,7 @@ func rollBrokers(ctx context.Context, s *scene) error {
 	if err := s.openFlowing(ctx); err != nil {
 		return err
 	}
-	for range s.n(1, 3) {
+	for range s.n(1, 2) {
 		for id := 1; id <= 3; id++ {
 			s.begin(brokerGone, "")
 			tctx, cancel := context.WithTimeout(ctx, 60*time.Second)
@@ -198,7 +198,7 @@ func moveCoordinators(ctx context.Context, s *scene) error {
 	if err := s.openFlowing(ctx); err != nil {
 		return err
 	}
-	for range s.n(2, 10) {
+	for range s.n(1, 6) {
 		for _, topic := range []string{"__consumer_offsets", "__transaction_state"} {
 			if err := pass(ctx, s.between(0, time.Second)); err != nil {
 				return err

@@ -29,7 +29,7 @@ func netKafka(ctx context.Context, s *scene) error {
 	if err := s.openFlowing(ctx); err != nil {
 		return err
 	}
-	for range s.n(1, 3) {
+	for range s.n(1, 2) {
 		for _, b := range s.badnesses(s.nothingSealed, s.sealedLate) {
 			if err := s.hold(ctx, w, b, "to Kafka"); err != nil {
 				return err
@@ -100,7 +100,7 @@ func netPostgres(ctx context.Context, s *scene) error {
 	if err := s.openFlowing(ctx); err != nil {
 		return err
 	}
-	for range s.n(1, 3) {
+	for range s.n(1, 2) {
 		for _, b := range s.badnesses(s.nothingStored, s.storedLate) {
 			if err := s.hold(ctx, w, b, "to PostgreSQL"); err != nil {
 				return err
@@ -117,11 +117,11 @@ func netPostgres(ctx context.Context, s *scene) error {
 // seed. stopped shows that nothing got through, late that all was late.
 func (s *scene) badnesses(stopped, late func(context.Context) error) []badness {
 	out := []badness{
-		{"2 s late", lateBy2s(), 9 * time.Second, late},
-		{"64 KB/s", narrow(), 8 * time.Second, late},
-		{"connections reset in mid-request", reset(s.rnd.IntN(60)), 3 * time.Second, stopped},
-		{"answers cut off", cutOff(s.rnd.IntN(40)), 3 * time.Second, stopped},
-		{"black hole without an end", blackHole(), 9 * time.Second, stopped},
+		{"2 s late", lateBy2s(), 5 * time.Second, late},
+		{"64 KB/s", narrow(), 5 * time.Second, late},
+		{"connections reset in mid-request", reset(s.rnd.IntN(60)), 2 * time.Second, stopped},
+		{"answers cut off", cutOff(s.rnd.IntN(40)), 2 * time.Second, stopped},
+		{"black hole without an end", blackHole(), session + 2*time.Second, stopped},
 	}
 	s.rnd.Shuffle(len(out), func(i, j int) { out[i], out[j] = out[j], out[i] })
 	return out
@@ -256,7 +256,7 @@ func stopRegistry(ctx context.Context, s *scene) error {
 	if err := s.flowing(ctx); err != nil {
 		return err
 	}
-	for i := range s.n(2, 8) {
+	for i := range s.n(2, 4) {
 		w.shut()
 		name := "registry away when a sink starts"
 		if i%2 == 0 {

@@ -188,7 +188,7 @@ func revokePostgres(ctx context.Context, s *scene) error {
 		{"INSERT revoked in PostgreSQL", "REVOKE INSERT ON public.events FROM " + postgres.RoleWriter, "GRANT INSERT ON public.events TO " + postgres.RoleWriter},
 		{"login revoked in PostgreSQL", "ALTER ROLE " + postgres.RoleWriter + " NOLOGIN", "ALTER ROLE " + postgres.RoleWriter + " LOGIN"},
 	}
-	for i := range s.n(2, 6) {
+	for i := range s.n(2, 4) {
 		w := ways[i%len(ways)]
 		if err := pass(ctx, s.between(0, time.Second)); err != nil {
 			return err

@@ -24,7 +24,7 @@ func killSink(ctx context.Context, s *scene) error {
 	if err := s.flowing(ctx); err != nil {
 		return err
 	}
-	for range s.n(4, 20) {
+	for range s.n(4, s.long2(20, 45)) {
 		if err := pass(ctx, s.between(0, 700*time.Millisecond)); err != nil {
 			return err
 		}

@@ -19,6 +19,7 @@ type way struct {
 
 // openWay starts proxies; each pair is where to listen and where that leads.
 func (s *scene) openWay(pairs ...[2]string) (*way, error) {
+	zerolog.SetGlobalLevel(zerolog.Disabled) // some toxics log to the global logger
 	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
 	w := &way{}
 	for i, p := range pairs {

@@ -78,9 +78,14 @@ func loadAverage() string {
 // writeSums writes what must be zero, over all cases.
 func writeSums(b *strings.Builder, results []Result) {
 	sum := map[Charge]int{}
-	acked, sealed, rows, struck, failed := 0, 0, 0, 0, 0
+	acked, sealed, rows, struck, kills, failed := 0, 0, 0, 0, 0, 0
 	for _, r := range results {
 		struck += r.Fired
+		for _, f := range r.Faults {
+			if strings.HasPrefix(f, killed) {
+				kills++
+			}
+		}
 		if r.Err != nil {
 			failed++
 		}
@@ -92,7 +97,8 @@ func writeSums(b *strings.Builder, results []Result) {
 			sum[c] += n
 		}
 	}
-	fmt.Fprintf(b, "%d cases, %d failed. %d faults struck. %d events were acknowledged, %d were sealed, %d rows stored.\n\n", len(results), failed, struck, acked, sealed, rows)
+	fmt.Fprintf(b, "%d cases, %d failed. %d faults struck, %d of them kill -9. %d events were acknowledged,\n%d were sealed, %d rows stored, the first record of each ledger among them.\n\n",
+		len(results), failed, struck, kills, acked, sealed, rows)
 	b.WriteString("| lost | doubled | unsealed | sealed twice | out of order | altered | bad link | not stored | stored twice | stored wrong | offset ahead |\n")
 	b.WriteString("|---|---|---|---|---|---|---|---|---|---|---|\n|")
 	for _, c := range []Charge{Lost, Doubled, Unsealed, SealedTwice, OutOfOrder, Altered, BadLink, NotStored, StoredTwice, StoredWrong, OffsetAhead} {

@@ -87,6 +87,14 @@ func (s *scene) n(short, long int) int {
 	return short
 }
 
+// long2 is the number of rounds of a long form on real Kafka, where the most is asked.
+func (s *scene) long2(embedded, real int) int {
+	if s.o.Real {
+		return real
+	}
+	return embedded
+}
+
 // between is a random duration.
 func (s *scene) between(from, to time.Duration) time.Duration {
 	return from + time.Duration(s.rnd.Int64N(int64(to-from)+1))
