@@ -264,7 +264,9 @@ type copied struct {
 	tables map[string][]byte
 }
 
-func copiedTables() []string { return []string{"events", "sink_offsets"} }
+// copiedTables are the evidence and what the sink knows about it.
+const copiedTables = `SELECT relname::text FROM pg_class WHERE relnamespace = 'public'::regnamespace
+	AND (relname = 'events' OR relname ^@ 'sink_') AND relkind IN ('r', 'p') ORDER BY 1`
 
 func (c *copied) take(s *site) {
 	s.t.Helper()
@@ -277,8 +279,15 @@ func (c *copied) take(s *site) {
 		if c.months, err = pgx.CollectRows(rows, pgx.RowTo[time.Time]); err != nil {
 			return err
 		}
+		if rows, err = tx.Query(ctx, copiedTables); err != nil {
+			return err
+		}
+		names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil {
+			return err
+		}
 		c.tables = map[string][]byte{}
-		for _, name := range copiedTables() {
+		for _, name := range names {
 			var b bytes.Buffer
 			if _, err := tx.Conn().PgConn().CopyTo(ctx, &b, "COPY (SELECT * FROM public."+name+") TO STDOUT (FORMAT BINARY)"); err != nil {
 				return err
@@ -299,8 +308,8 @@ func (c *copied) restore(s *site) {
 				return err
 			}
 		}
-		for _, name := range copiedTables() {
-			if _, err := tx.Conn().PgConn().CopyFrom(ctx, bytes.NewReader(c.tables[name]), "COPY public."+name+" FROM STDIN (FORMAT BINARY)"); err != nil {
+		for name, rows := range c.tables {
+			if _, err := tx.Conn().PgConn().CopyFrom(ctx, bytes.NewReader(rows), "COPY public."+name+" FROM STDIN (FORMAT BINARY)"); err != nil {
 				return err
 			}
 		}
