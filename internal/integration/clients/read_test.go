@@ -27,11 +27,11 @@ func TestForeignReaders(t *testing.T) {
 			}
 			pl := open(t, newBed(t), url)
 			const n = 600
-			r, err := pl.g.Run(t.Context(), "generate", "--count", strconv.Itoa(n), "--format", "avro", "--stream", "both", "--start", "2026-03-02T08:00:00Z")
+			r, err := pl.run("generate", "--count", strconv.Itoa(n), "--format", "avro", "--stream", "both", "--start", "2026-03-02T08:00:00Z")
 			if err != nil || r.Exit != 0 {
 				t.Fatalf("generate: exit code %d, %v\n%s", r.Exit, err, r.Stderr)
 			}
-			codec := schemas.NewCodec(ask(pl.g.Registry))
+			codec := schemas.NewCodec(ask(pl.registry))
 			total := 0
 			for _, topic := range []string{topicAudit, topicDomain} {
 				source := pl.read(pl.topic(topic))
@@ -43,7 +43,7 @@ func TestForeignReaders(t *testing.T) {
 					t.Fatalf("%s: %d events were generated", topic, count)
 				}
 				total += count
-				for _, e := range parse[decoded](t, pl.python("read", pl.brokers(), pl.g.Registry, pl.topic(topic), strconv.Itoa(count))) {
+				for _, e := range parse[decoded](t, pl.python("read", pl.brokers(), pl.registry, pl.topic(topic), strconv.Itoa(count))) {
 					ours, err := codec.JSON(t.Context(), source[e.Partition][e.Offset].Value)
 					if err != nil {
 						t.Fatal(err)

@@ -74,10 +74,10 @@ func register(t *testing.T, c *sr.Client, subject, schema string, refs ...sr.Sch
 // and what no schema explains holds nobody up.
 func TestSchemasGrow(t *testing.T) {
 	pl := open(t, newBed(t), testbed.Shared(t).Registry)
-	c, subject := client(t, pl.g.Registry), pl.topic(topicAudit)+"-value"
+	c, subject := client(t, pl.registry), pl.topic(topicAudit)+"-value"
 	send := func(subject string, values ...string) {
 		t.Helper()
-		pl.python(append([]string{"avro", pl.brokers(), pl.g.Registry, pl.topic(topicAudit), subject}, values...)...)
+		pl.python(append([]string{"avro", pl.brokers(), pl.registry, pl.topic(topicAudit), subject}, values...)...)
 	}
 	register(t, c, subject, login(t, ""))
 	send(subject, loginV1)
@@ -102,12 +102,12 @@ func TestSchemasGrow(t *testing.T) {
 		}
 	}
 
-	user, refer := pl.g.Prefix+"user", pl.g.Prefix+"refer"
+	user, refer := pl.prefix+"user", pl.prefix+"refer"
 	register(t, c, user, userSchema)
 	register(t, c, refer, referSchema, sr.SchemaReference{Name: "com.example.User", Subject: user, Version: 1})
 	send(refer, byUser)
 
-	protobuf, err := c.CreateSchema(t.Context(), pl.g.Prefix+"proto", sr.Schema{Schema: "syntax = \"proto3\"; message A { string x = 1; }", Type: sr.TypeProtobuf})
+	protobuf, err := c.CreateSchema(t.Context(), pl.prefix+"proto", sr.Schema{Schema: "syntax = \"proto3\"; message A { string x = 1; }", Type: sr.TypeProtobuf})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,7 +149,7 @@ func frame(id uint32, body string) []byte {
 // produce writes values to one partition.
 func (pl *place) produce(topic string, partition int32, values ...[]byte) {
 	pl.t.Helper()
-	cl, err := kgo.NewClient(kgo.SeedBrokers(pl.p.Kafka...), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	cl, err := kgo.NewClient(kgo.SeedBrokers(pl.kafka...), kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	if err != nil {
 		pl.t.Fatal(err)
 	}
@@ -173,7 +173,7 @@ func TestRegistryAway(t *testing.T) {
 	door.open()
 	pl := open(t, bed, door.url)
 	// The events are made while the registry is there, in a topic that nobody seals.
-	scratch, subject := pl.topic("scratch"), pl.g.Prefix+"away"
+	scratch, subject := pl.topic("scratch"), pl.prefix+"away"
 	if _, err := pl.adm.CreateTopic(t.Context(), 1, -1, nil, scratch); err != nil {
 		t.Fatal(err)
 	}

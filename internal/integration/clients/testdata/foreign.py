@@ -17,7 +17,7 @@ import urllib.request
 
 import fastavro
 from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.schema_registry import SchemaRegistryClient
+from confluent_kafka.schema_registry import SchemaRegistryClient, topic_record_subject_name_strategy
 from confluent_kafka.schema_registry.avro import AvroDeserializer, AvroSerializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 
@@ -75,7 +75,9 @@ def odd(client, brokers, registry, topic, schema, limit):
     s = Sender(brokers, acks="all", **{"enable.idempotence": True})
     value, columns = event("json", client)
     s.send("json", topic, b"k1", value, [("ce_id", b"1"), ("ce_type", b"json"), ("ce_tenant", b"acme")], columns=columns)
-    serialize = AvroSerializer(SchemaRegistryClient({"url": registry}), open(schema).read())
+    # The topic takes events of other types too.
+    serialize = AvroSerializer(SchemaRegistryClient({"url": registry}), open(schema).read(),
+                               conf={"subject.name.strategy": topic_record_subject_name_strategy})
     eid = client + "-avro"
     value = serialize({"at": AT, "event": {"id": eid, "action": "avro", "outcome": "success"}, "user": {"name": "zo\u00eb"}},
                       SerializationContext(topic, MessageField.VALUE))
