@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -76,11 +77,16 @@ func (s *session) fenceOpen(ctx context.Context, adm *kadm.Client, open kadm.Top
 		if err != nil {
 			return err
 		}
-		if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
+		// Concurrent is Apache Kafka's first answer: it has begun to end the transaction,
+		// and wants to be asked again for the producer id, which nobody needs here.
+		err = kerr.ErrorForCode(resp.ErrorCode)
+		if err != nil && !errors.Is(err, kerr.ConcurrentTransactions) {
 			return err
 		}
-		done[t.TxnID] = true
-		s.r.Log.WarnContext(ctx, "ended a transaction that its owner left open", "transactional_id", t.TxnID)
+		if _, said := done[t.TxnID]; !said {
+			s.r.Log.WarnContext(ctx, "ended a transaction that its owner left open", "transactional_id", t.TxnID)
+		}
+		done[t.TxnID] = err == nil
 	}
 	return nil
 }
