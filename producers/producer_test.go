@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -35,6 +37,32 @@ func cluster(t *testing.T) *kfake.Cluster {
 	return c
 }
 
+// place is a topic of the test's own, on the brokers that SEALSTREAM_TEST_KAFKA names,
+// else on a fake one: what a test of it says is true of both.
+func place(t *testing.T) (addrs []string, topic string) {
+	t.Helper()
+	topic = "producers." + t.Name()
+	given := os.Getenv("SEALSTREAM_TEST_KAFKA")
+	if given == "" {
+		c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(12, topic))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(c.Close)
+		return c.ListenAddrs(), topic
+	}
+	addrs = strings.Split(given, ",")
+	cl, err := kgo.NewClient(kgo.SeedBrokers(addrs...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	if r, err := kadm.NewClient(cl).CreateTopic(t.Context(), 12, -1, nil, topic); errors.Join(err, r.Err) != nil {
+		t.Fatal(err, r.Err)
+	}
+	return addrs, topic
+}
+
 func producer(t *testing.T, opts producers.Options, addrs ...string) *producers.Producer {
 	t.Helper()
 	p, err := producers.New(opts, kgo.SeedBrokers(addrs...))
@@ -46,7 +74,7 @@ func producer(t *testing.T, opts producers.Options, addrs ...string) *producers.
 }
 
 // readAll returns what the topic holds, by partition and offset.
-func readAll(t *testing.T, want int, addrs ...string) map[string]*kgo.Record {
+func readAll(t *testing.T, topic string, want int, addrs ...string) map[string]*kgo.Record {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
@@ -69,8 +97,8 @@ func readAll(t *testing.T, want int, addrs ...string) map[string]*kgo.Record {
 // TestPartitionsAsJavaDoes uses the murmur2 values of Kafka's own UtilsTest: an
 // event must land where a Java producer would put it.
 func TestPartitionsAsJavaDoes(t *testing.T) {
-	c := cluster(t)
-	p := producer(t, producers.Options{}, c.ListenAddrs()...)
+	addrs, topic := place(t)
+	p := producer(t, producers.Options{}, addrs...)
 	java := map[string]int32{
 		"21": -973932308, "foobar": -790332482, "a-little-bit-long-string": -985981536,
 		"a-little-bit-longer-string":                       -1486304829,
@@ -86,9 +114,9 @@ func TestPartitionsAsJavaDoes(t *testing.T) {
 }
 
 func TestSendWritesWhatItWasGiven(t *testing.T) {
-	c := cluster(t)
+	addrs, topic := place(t)
 	reg := prometheus.NewPedanticRegistry()
-	p := producer(t, producers.Options{Registerer: reg}, c.ListenAddrs()...)
+	p := producer(t, producers.Options{Registerer: reg}, addrs...)
 	before := time.Now().Truncate(time.Millisecond)
 	msgs := []producers.Message{
 		{Topic: topic, Key: []byte("k"), Value: []byte(`{"a":1}`), TimeMs: 1_700_000_000_123, Headers: []ledger.Header{
@@ -97,7 +125,7 @@ func TestSendWritesWhatItWasGiven(t *testing.T) {
 		{Topic: topic, Key: []byte{}, Value: []byte{}},
 	}
 	res := p.Send(t.Context(), msgs)
-	got := readAll(t, len(msgs), c.ListenAddrs()...)
+	got := readAll(t, topic, len(msgs), addrs...)
 	for i, r := range res {
 		if r.Err != nil {
 			t.Fatalf("message %d: %v", i, r.Err)
@@ -148,8 +176,8 @@ func metric(t *testing.T, reg *prometheus.Registry, name, label string) float64 
 
 // TestOrderPerKeyAcrossBatches enqueues without waiting and looks at the log.
 func TestOrderPerKeyAcrossBatches(t *testing.T) {
-	c := cluster(t)
-	p := producer(t, producers.Options{Linger: time.Millisecond}, c.ListenAddrs()...)
+	addrs, topic := place(t)
+	p := producer(t, producers.Options{Linger: time.Millisecond}, addrs...)
 	const batches, each, keys = 40, 25, 7
 	pending := make([]*producers.Pending, batches)
 	n := 0

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -25,7 +26,8 @@ import (
 	"github.com/sealstream/sealstream/sinks/postgres"
 )
 
-// The collector, the watch and the load against the real parts in one process: what
+// On the brokers of SEALSTREAM_TEST_KAFKA, else on an embedded one:
+// the collector, the watch and the load against the real parts in one process: what
 // they see of an ordinary run is faultless, and damage done to the table is named.
 func TestEvidenceOfARealRun(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
@@ -117,11 +119,17 @@ func startParts(t *testing.T, ctx context.Context) *collector {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := embedded.StartBroker(ctx, embedded.BrokerOptions{Dir: dir + "/broker", Log: log})
-	if err != nil {
-		t.Fatal(err)
+	var addrs []string
+	if given := os.Getenv(testbed.KafkaEnv); given != "" {
+		addrs = strings.Split(given, ",")
+	} else {
+		b, err := embedded.StartBroker(ctx, embedded.BrokerOptions{Dir: dir + "/broker", Log: log})
+		if err != nil {
+			t.Fatal(err)
+		}
+		bed.AtClose(b.Close)
+		addrs = b.Addrs()
 	}
-	bed.AtClose(b.Close)
 	pg, err := embedded.StartPostgres(ctx, embedded.PostgresOptions{Dir: dir + "/postgres", Log: log})
 	if err != nil {
 		t.Fatal(err)
@@ -131,7 +139,7 @@ func startParts(t *testing.T, ctx context.Context) *collector {
 	if err := postgres.Migrate(ctx, postgres.MigrateOptions{URL: pg.URL(""), Passwords: passwords, Log: log}); err != nil {
 		t.Fatal(err)
 	}
-	kafka := stream.Config{Brokers: b.Addrs(), ClientID: "faults"}
+	kafka := stream.Config{Brokers: addrs, ClientID: "faults"}
 	topics := schemas.Topics("", schemas.KeepForever(schemas.DefaultSources()))
 	if _, err := stream.EnsureTopics(ctx, kafka, topics, -1); err != nil {
 		t.Fatal(err)
@@ -141,7 +149,7 @@ func startParts(t *testing.T, ctx context.Context) *collector {
 	bed.AtClose(func() error { cancel(); wg.Wait(); return nil })
 	runSeal(t, run, &wg, kafka, log)
 	runSink(t, run, &wg, kafka, pg.RoleURL(postgres.RoleWriter, "writer-password", ""), log)
-	c := &collector{kafka: []kgo.Opt{kgo.SeedBrokers(b.Addrs()...)}, postgres: pg.URL(""), rejects: schemas.TopicRejects}
+	c := &collector{kafka: []kgo.Opt{kgo.SeedBrokers(addrs...)}, postgres: pg.URL(""), rejects: schemas.TopicRejects}
 	for _, s := range schemas.DefaultSources() {
 		c.sources = append(c.sources, s.Name)
 	}
