@@ -22,7 +22,7 @@ func pythonConstraints() []string {
 }
 
 // minPython is what the pinned packages need.
-const minPython = "3.10"
+const minPython = "3.11"
 
 // PythonEnv returns the interpreter of a virtual environment that has fastavro and
 // confluent-kafka (librdkafka), at pinned versions. What pip fetched once is found again
