@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -175,6 +176,38 @@ func TestUnpackStaysInside(t *testing.T) {
 	}
 }
 
+// Whatever an archive says, nothing is written beside the directory.
+func FuzzUnpack(f *testing.F) {
+	for _, h := range [][]tar.Header{
+		{{Name: "d/", Typeflag: tar.TypeDir}, {Name: "d/f", Size: 3}}, {{Name: "../f", Size: 3}},
+		{{Name: "d", Typeflag: tar.TypeSymlink, Linkname: ".."}, {Name: "d/f", Size: 3}}, {{Name: "a", Typeflag: tar.TypeLink, Linkname: "../x"}},
+	} {
+		z, err := gzip.NewReader(bytes.NewReader(tarOf(f, h)))
+		if err != nil {
+			f.Fatal(err)
+		}
+		plain, err := io.ReadAll(z)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(plain)
+	}
+	f.Fuzz(func(t *testing.T, plain []byte) {
+		parent := t.TempDir()
+		dir, archive := filepath.Join(parent, "in"), filepath.Join(parent, "a.tar.gz")
+		var b bytes.Buffer
+		z := gzip.NewWriter(&b)
+		_, err := z.Write(plain)
+		if err := errors.Join(err, z.Close(), os.Mkdir(dir, 0o755), os.WriteFile(archive, b.Bytes(), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		_ = unpack(archive, dir) // most are no archive
+		if entries, err := os.ReadDir(parent); err != nil || len(entries) != 2 {
+			t.Errorf("%v beside the directory (%v)", entries, err)
+		}
+	})
+}
+
 func TestUnpackSeesDamage(t *testing.T) {
 	b := tarOf(t, []tar.Header{{Name: "f", Size: 3}})
 	for name, bad := range map[string][]byte{"cut": b[:len(b)-9], "changed checksum": append(bytes.Clone(b[:len(b)-8]), make([]byte, 8)...)} {
@@ -188,7 +221,7 @@ func TestUnpackSeesDamage(t *testing.T) {
 	}
 }
 
-func tarOf(t *testing.T, entries []tar.Header) []byte {
+func tarOf(t testing.TB, entries []tar.Header) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	z := gzip.NewWriter(&b)
