@@ -83,14 +83,15 @@ type (
 		Responses                                      []docsResponse
 	}
 	docsBody struct {
-		Type     string
-		Schema   docsType
-		Examples []docsExample
+		Type, Description string
+		Schema            docsType
+		Examples          []docsExample
 	}
 	docsResponse struct {
-		Status, Description string
-		Headers             []docsField
-		Bodies              []docsBody
+		Statuses    []string // that share an answer
+		Description string
+		Headers     []docsField
+		Bodies      []docsBody
 	}
 	docsField struct {
 		Name, In, Description string
@@ -103,12 +104,12 @@ type (
 		Fields            []docsField
 		Alternatives      []docsSchema
 	}
-	// docsType is text with references as links.
 	docsType struct {
-		Text  string
-		Links []string // names of schemas
-		Rules string   // bounds, enumerations, patterns
+		Parts []docsPart
+		Rules string // bounds, enumerations, patterns
 	}
+	// docsPart is text, or the name of a schema.
+	docsPart    struct{ Text, Link string }
 	docsExample struct{ Summary, Text string }
 )
 
@@ -158,20 +159,30 @@ func (d *document) operation(method, path string, o yaml.MapSlice) docsOperation
 		op.Parameters = append(op.Parameters, d.field("", d.follow(p)))
 	}
 	op.Bodies = d.bodies(asMap(value(o, "requestBody")))
+	shared := map[string]int{}
 	for _, r := range asMap(value(o, "responses")) {
-		resp := d.follow(r.Value)
-		out := docsResponse{Status: fmt.Sprint(r.Key), Description: str(resp, "description"), Bodies: d.bodies(resp)}
-		for _, h := range asMap(value(resp, "headers")) {
-			out.Headers = append(out.Headers, d.field(fmt.Sprint(h.Key), d.follow(h.Value)))
+		ref := str(asMap(r.Value), "$ref")
+		if at, ok := shared[ref]; ok && ref != "" {
+			op.Responses[at].Statuses = append(op.Responses[at].Statuses, fmt.Sprint(r.Key))
+			continue
 		}
-		if ref := str(asMap(r.Value), "$ref"); ref != "" { // errors have their examples in one place
-			for n := range out.Bodies {
-				out.Bodies[n].Examples = nil
-			}
-		}
-		op.Responses = append(op.Responses, out)
+		shared[ref] = len(op.Responses)
+		op.Responses = append(op.Responses, d.response(fmt.Sprint(r.Key), ref != "", d.follow(r.Value)))
 	}
 	return op
+}
+
+func (d *document) response(status string, shared bool, r yaml.MapSlice) docsResponse {
+	out := docsResponse{Statuses: []string{status}, Description: str(r, "description"), Bodies: d.bodies(r)}
+	for _, h := range asMap(value(r, "headers")) {
+		out.Headers = append(out.Headers, d.field(fmt.Sprint(h.Key), d.follow(h.Value)))
+	}
+	if shared { // errors have their examples in one place
+		for n := range out.Bodies {
+			out.Bodies[n].Examples = nil
+		}
+	}
+	return out
 }
 
 // access says in words what the document's security says.
@@ -183,7 +194,7 @@ func (d *document) access(o yaml.MapSlice) string {
 	case len(asList(own)) == 0:
 		return "open"
 	}
-	return "token, or this machine"
+	return "token optional"
 }
 
 func (d *document) field(name string, f yaml.MapSlice) docsField {
@@ -197,7 +208,8 @@ func (d *document) field(name string, f yaml.MapSlice) docsField {
 func (d *document) bodies(holder yaml.MapSlice) []docsBody {
 	var out []docsBody
 	for _, c := range asMap(value(holder, "content")) {
-		b := docsBody{Type: fmt.Sprint(c.Key), Schema: d.typeOf(asMap(value(asMap(c.Value), "schema")))}
+		schema := asMap(value(asMap(c.Value), "schema"))
+		b := docsBody{Type: fmt.Sprint(c.Key), Description: str(schema, "description"), Schema: d.typeOf(schema)}
 		for _, ex := range asMap(value(asMap(c.Value), "examples")) {
 			e := asMap(ex.Value)
 			b.Examples = append(b.Examples, docsExample{str(e, "summary"), exampleText(value(e, "value"))})
@@ -236,38 +248,32 @@ func (d *document) schema(name string, s yaml.MapSlice) docsSchema {
 
 // typeOf puts a schema into one line.
 func (d *document) typeOf(s yaml.MapSlice) docsType {
-	var t docsType
 	if ref := str(s, "$ref"); ref != "" {
-		t.Links = []string{ref[strings.LastIndexByte(ref, '/')+1:]}
-		return t
+		return docsType{Parts: []docsPart{{Link: ref[strings.LastIndexByte(ref, '/')+1:]}}}
 	}
-	if alts := asList(value(s, "oneOf")); len(alts) > 0 {
-		t.Text = "one of:"
-		for _, a := range alts {
-			at := d.typeOf(asMap(a))
-			if len(at.Links) == 0 {
-				t.Text += " " + at.Text
-			}
-			if at.Text != "" && len(at.Links) > 0 {
-				t.Text += " " + at.Text
-			}
-			t.Links = append(t.Links, at.Links...)
+	var t docsType
+	for n, alt := range asList(value(s, "oneOf")) {
+		if n > 0 {
+			t.Parts = append(t.Parts, docsPart{Text: " or "})
 		}
-		return t
+		t.Parts = append(t.Parts, d.typeOf(asMap(alt)).Parts...)
 	}
+	items := asMap(value(s, "items"))
 	switch x := value(s, "type").(type) {
 	case string:
-		t.Text = x
+		if len(items) > 0 {
+			x += " of "
+		}
+		t.Parts = append(t.Parts, docsPart{Text: x})
 	case []any:
 		names := make([]string, len(x))
 		for n := range x {
 			names[n] = fmt.Sprint(x[n])
 		}
-		t.Text = strings.Join(names, " or ")
+		t.Parts = append(t.Parts, docsPart{Text: strings.Join(names, " or ")})
 	}
-	if items := asMap(value(s, "items")); len(items) > 0 {
-		inner := d.typeOf(items)
-		t.Text, t.Links = "array of "+inner.Text, inner.Links
+	if len(items) > 0 {
+		t.Parts = append(t.Parts, d.typeOf(items).Parts...)
 	}
 	t.Rules = rules(s)
 	return t
