@@ -131,6 +131,9 @@
 //     follows on it is checked in that ledger, and not reported again for being there.
 //  8. A genesis whose previous names a ledger that was not closed shows how many records
 //     of that one are missing, the close among them: one GAP.
+//  9. A close that announces a ledger of the same source topic with a later start than
+//     where it stands itself is a GAP of that ledger: the source had lost the offsets
+//     between before they were sealed.
 //
 // # What the chain cannot see
 //

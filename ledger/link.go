@@ -160,8 +160,26 @@ func (v *Verifier) advance(p *place, m *marker, st *Statement, leaf Hash) {
 		t.state.Closed = true
 		if m.genuine {
 			v.announce(t, m, leaf)
+			v.sourceGap(t, m, st)
 		}
 	}
+}
+
+// sourceGap reports what lies between a genuine close, which says where sealing would
+// have gone on, and the successor's start, when both are about one source topic. A close
+// with a finding does not say it.
+func (v *Verifier) sourceGap(t *track, m *marker, st *Statement) {
+	topic := st.Topic
+	if t.fixed {
+		topic = t.topic
+	}
+	start := uint64(m.body.Start)
+	if topic != m.body.SourceID || start <= st.Offset || t.tips[0].flagged {
+		return
+	}
+	v.find(Gap, v.tracks[m.id], 0, v.at, fmt.Sprintf(
+		"source offsets %d to %d are in no ledger: the source had lost them before they were sealed; at most %d records, since markers of transactions take offsets too",
+		st.Offset, start-1, start-st.Offset))
 }
 
 // announce follows the successor that a close names before its genesis is read.

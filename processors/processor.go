@@ -21,6 +21,7 @@ type Input struct {
 	Partition int32
 	Start     int64 // log start offset of the input partition
 	Committed int64 // group offset, -1 when none
+	Seen      int64 // below it the input was read to its end, and held nothing but markers behind the head
 
 	// At returns the committed record at an offset, nil when none is to be read there.
 	At func(offset int64) (*ledger.Record, error)
@@ -90,6 +91,17 @@ type Fold interface {
 	// Commit makes everything since the last Commit permanent; Abort forgets it.
 	Commit()
 	Abort()
+	// Lost is what the input had lost when the fold was made, nil when nothing: an alarm
+	// says so.
+	Lost() *Loss
+}
+
+// A Loss is a range [From, To) of input offsets that was gone before it was folded.
+type Loss struct{ From, To int64 }
+
+func (l *Loss) String() string {
+	return fmt.Sprintf("offsets %d to %d were gone from the source before they were sealed (retention, or records deleted): at most %d records; the ledger shows the gap for ever, and sealing goes on behind it: give the source a longer retention",
+		l.From, l.To-1, l.To-l.From)
 }
 
 // Doubt says that a partition's truth is unclear and that only a person may decide.
@@ -112,6 +124,7 @@ const (
 	DoubtIdentity   DoubtKind = "name_or_cluster_changed"
 	DoubtSaltKey    DoubtKind = "salt_key_missing"
 	DoubtUnsealable DoubtKind = "record_too_large_for_output"
+	DoubtNarrow     DoubtKind = "sealed_partition_missing" // ends by itself when the output has got the partition
 )
 
 func (d *Doubt) Error() string { return fmt.Sprintf("%s: %s", d.Kind, d.Detail) }

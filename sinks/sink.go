@@ -79,10 +79,16 @@ func Check(batches []Batch) error {
 // *[ConfigError], the destination is set up wrongly; any other error, nothing is
 // known and the same call will be made again. Write never retries by itself.
 //
+// Bind comes before Positions, in each session of a consumer.
+//
 // All methods may be called from several goroutines; two calls of Write at one
 // time name different partitions, unless one comes from a zombie, which the
 // compare of the stored offset stops.
 type Sink interface {
+	// Bind ties the stored offsets of each topic, when there are none yet, to the topic
+	// of that id at that origin. For a topic whose offsets are tied to another one it
+	// says why they are no good: nothing of it may be stored.
+	Bind(ctx context.Context, from Origin, topics map[string]ledger.TopicID) (refused map[string]string, err error)
 	// Positions returns the stored offset of each partition asked for, 0 for one
 	// never seen.
 	Positions(ctx context.Context, ps []Partition) (map[Partition]int64, error)
@@ -92,6 +98,12 @@ type Sink interface {
 	// Probe is a cheap question whether the destination answers; the breaker asks
 	// it before it lets a batch through again.
 	Probe(ctx context.Context) error
+}
+
+// Origin is whose topics these are. Another cluster has topics of the same names.
+type Origin struct {
+	Cluster string // Kafka cluster id
+	Prefix  string // of the installation's topics
 }
 
 // ErrMoved means that another owner has moved a partition's stored offset, or that

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -178,10 +180,14 @@ func (d *delivery) positions(ctx context.Context, offsets map[string]map[int32]k
 		return offsets, nil
 	}
 	for attempt := 0; ; attempt++ {
-		pos, err := d.Sink.Positions(ctx, want)
+		refused, err := d.bind(ctx, want)
+		var pos map[sinks.Partition]int64
+		if err == nil {
+			pos, err = d.Sink.Positions(ctx, want)
+		}
 		if err == nil {
 			d.Alarms.Clear(d.Stage, d.Slot, "no_positions")
-			return d.adopt(ctx, offsets, pos)
+			return d.adopt(ctx, offsets, pos, refused)
 		}
 		if attempt == 3 {
 			d.Alarms.Raise(Alarm{Stage: d.Stage, Key: d.Slot, Kind: "no_positions", Detail: fmt.Sprintf("the sink does not say where to go on: %v", err)})
@@ -193,7 +199,38 @@ func (d *delivery) positions(ctx context.Context, offsets map[string]map[int32]k
 	}
 }
 
-func (d *delivery) adopt(ctx context.Context, offsets map[string]map[int32]kgo.Offset, pos map[sinks.Partition]int64) (map[string]map[int32]kgo.Offset, error) {
+// bind asks the sink whether its offsets are about these topics. It returns why not.
+func (d *delivery) bind(ctx context.Context, ps []sinks.Partition) (map[string]string, error) {
+	names := map[string]bool{}
+	for _, p := range ps {
+		names[p.Topic] = true
+	}
+	topics, cluster, err := metadata(ctx, d.cl, slices.Sorted(maps.Keys(names))...)
+	if err != nil {
+		return nil, err
+	}
+	ids := map[string]ledger.TopicID{}
+	for name, td := range topics {
+		if td.Err != nil {
+			return nil, fmt.Errorf("describe %s: %w", name, td.Err)
+		}
+		ids[name] = ledger.TopicID(td.ID)
+	}
+	refused, err := d.Sink.Bind(ctx, sinks.Origin{Cluster: cluster, Prefix: d.Kafka.Prefix}, ids)
+	if err != nil {
+		return nil, err
+	}
+	for name := range ids {
+		if why := refused[name]; why != "" {
+			d.Alarms.Raise(Alarm{Stage: d.Stage, Key: name, Kind: "offsets_of_another_topic", Detail: why})
+		} else {
+			d.Alarms.Clear(d.Stage, name, "offsets_of_another_topic")
+		}
+	}
+	return refused, nil
+}
+
+func (d *delivery) adopt(ctx context.Context, offsets map[string]map[int32]kgo.Offset, pos map[sinks.Partition]int64, refused map[string]string) (map[string]map[int32]kgo.Offset, error) {
 	adm := kadm.NewClient(d.cl)
 	starts, err := adm.ListStartOffsets(ctx, d.Topics...)
 	if err != nil {
@@ -207,13 +244,18 @@ func (d *delivery) adopt(ctx context.Context, offsets map[string]map[int32]kgo.O
 	defer d.mu.Unlock()
 	for p, at := range pos {
 		from := at
-		if e, ok := ends.Lookup(p.Topic, p.ID); ok && e.Err == nil && e.Offset < at {
+		e, ok := ends.Lookup(p.Topic, p.ID)
+		if refused[p.Topic] != "" {
+			d.keepOut(p)
+			offsets[p.Topic][p.ID] = kgo.NewOffset().At(max(e.Offset, 0)).WithEpoch(-1)
+			continue
+		}
+		if ok && e.Err == nil && e.Offset < at {
 			// The topic was cut or made anew. What is there now is not what was stored,
 			// so nothing may be stored behind it until a person has looked.
-			d.stuck = true
+			d.keepOut(p)
 			d.Alarms.Raise(Alarm{Stage: d.Stage, Key: p.String(), Kind: "stored_offset_past_end", Detail: fmt.Sprintf(
 				"the sink has stored up to offset %d, the topic ends at %d: the topic was cut or made anew, or the stored offset was changed; nothing of this partition is stored", at, e.Offset)})
-			d.cl.PauseFetchPartitions(map[string][]int32{p.Topic: {p.ID}})
 			offsets[p.Topic][p.ID] = kgo.NewOffset().At(e.Offset).WithEpoch(-1)
 			continue
 		}
@@ -231,6 +273,12 @@ func (d *delivery) adopt(ctx context.Context, offsets map[string]map[int32]kgo.O
 		offsets[p.Topic][p.ID] = kgo.NewOffset().At(from).WithEpoch(-1)
 	}
 	return offsets, nil
+}
+
+// keepOut stores nothing of a partition until a later session finds it in order.
+func (d *delivery) keepOut(p sinks.Partition) {
+	d.stuck = true
+	d.cl.PauseFetchPartitions(map[string][]int32{p.Topic: {p.ID}})
 }
 
 func (d *delivery) revoked(_ context.Context, _ *kgo.Client, m map[string][]int32) {

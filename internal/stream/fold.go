@@ -95,6 +95,7 @@ type foldRunner struct {
 type stoppedPartition struct {
 	outputID ledger.TopicID
 	end      int64
+	kind     processors.DoubtKind
 }
 
 // RunFold folds each input partition into the output partition of the same number,
@@ -182,6 +183,9 @@ func (r *foldRunner) session(ctx context.Context, restart <-chan struct{}) error
 		}
 		if s.big && time.Now().After(r.bigUntil()) {
 			return plannedRestart("no large records any more")
+		}
+		if grown := s.grown(ctx); grown != "" {
+			return plannedRestart(grown + " has got a partition that its source has")
 		}
 		if r.retryRefused() {
 			return plannedRestart("a refused record is tried again")
@@ -287,6 +291,8 @@ func quickRetries() []kgo.Opt {
 		kgo.RetryBackoffFn(backoff),
 		// The default of 5 s stalls the next transaction while markers are written.
 		kgo.MetadataMinAge(100 * time.Millisecond),
+		// The default of 5 min is how late a new partition would be noticed.
+		kgo.MetadataMaxAge(10 * time.Second),
 		kgo.DialTimeout(5 * time.Second),
 	}
 }
@@ -306,6 +312,9 @@ func (s *session) claimProducer(ctx context.Context) error {
 		case err := <-s.dead:
 			return err
 		default:
+		}
+		if attempt == 0 || errors.Is(err, kerr.TransactionalIDAuthorizationFailed) && attempt%20 == 0 {
+			s.r.Log.WarnContext(ctx, "cannot claim the transactional id yet, trying again", "transactional_id", s.txID, "err", err)
 		}
 		if err := pause(ctx, backoff(attempt)); err != nil {
 			return fmt.Errorf("claim transactional id %s: %w", s.txID, err)

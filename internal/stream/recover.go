@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/sealstream/sealstream/ledger"
@@ -92,15 +93,15 @@ func (s *session) recoverTopic(ctx context.Context, topic string, offsets map[in
 func (s *session) recoverPart(ctx context.Context, rec *recovery, id int32, committed int64) (int64, error) {
 	tp := topicPartition{rec.in.topic, id}
 	in, out, err := rec.read(ctx, id, committed)
-	if err != nil {
-		return 0, err
-	}
 	p := &part{id: tp, out: rec.out.topic, input: in, output: out, first: -1, last: -1, expect: out.End}
-	p.fold, err = s.r.restore(ctx, p)
+	if err == nil {
+		p.fold, err = s.r.restore(ctx, p)
+	}
 	var doubt *processors.Doubt
 	if err != nil && !errors.As(err, &doubt) {
 		return 0, fmt.Errorf("restore %s: %w", tp, err)
 	}
+	p.narrow = doubt != nil && doubt.Kind == processors.DoubtNarrow
 	p.done = p.promise(s)
 	s.mu.Lock()
 	// Overwrite: the client may have skipped our revoke callback for an earlier
@@ -153,12 +154,18 @@ func fits(o processors.Order, out processors.Output) bool {
 	return o.OutputID == out.ID.String() && o.End == out.End
 }
 
-// resumed clears what stood against a partition.
+// resumed clears what stopped a partition. What its input lost stays an alarm.
 func (r *foldRunner) resumed(p *part) {
 	r.mu.Lock()
+	st, stopped := r.stopped[p.id]
 	delete(r.stopped, p.id)
 	r.mu.Unlock()
-	r.Alarms.Clear(r.Stage, p.id.String(), "")
+	if stopped {
+		r.Alarms.Clear(r.Stage, p.id.String(), string(st.kind))
+	}
+	if lost := p.fold.Lost(); lost != nil {
+		r.Alarms.Raise(Alarm{Stage: r.Stage, Key: p.id.String(), Kind: "source_lost_records", Detail: lost.String()})
+	}
 }
 
 // recovery reads what input and output hold, for all partitions of one topic.
@@ -206,8 +213,9 @@ func (r *recovery) read(ctx context.Context, id int32, committed int64) (process
 	}
 	out := processors.Output{Topic: r.out.topic, ID: ledger.TopicID(r.outDetail.ID)}
 	if _, ok := r.outDetail.Partitions[id]; !ok {
-		return in, out, fmt.Errorf("%s has %d partitions and %s has more: extend it first (sealstream topics)",
-			r.out.topic, len(r.outDetail.Partitions), r.in.topic)
+		return in, out, &processors.Doubt{Kind: processors.DoubtNarrow, Detail: fmt.Sprintf(
+			"%s has %d partitions and %s has %d: run sealstream topics create; until then nothing of this partition is sealed, and nothing is lost that its source keeps",
+			r.out.topic, len(r.outDetail.Partitions), r.in.topic, len(r.inDetail.Partitions))}
 	}
 	log, err := r.out.partition(r.outDetail, id)
 	if err != nil {
@@ -216,6 +224,9 @@ func (r *recovery) read(ctx context.Context, id int32, committed int64) (process
 	src, err := r.in.partition(r.inDetail, id)
 	if err != nil {
 		return in, out, err
+	}
+	if _, ok := r.inSpans[id]; !ok {
+		return in, out, fmt.Errorf("list offsets of %s/%d: %w", r.in.topic, id, kerr.UnknownTopicOrPartition)
 	}
 	in.At = func(offset int64) (*ledger.Record, error) { return src.at(ctx, offset) }
 	s := r.outSpans[id]

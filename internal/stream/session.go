@@ -30,8 +30,10 @@ type session struct {
 	wakeCh chan struct{} // ends an idle poll
 	stall  *time.Timer
 
-	closing   atomic.Bool // partitions given up now are taken back by the next session
-	firstOnce sync.Once   // of the first assignment
+	closing   atomic.Bool           // partitions given up now are taken back by the next session
+	firstOnce sync.Once             // of the first assignment
+	unwritten atomic.Pointer[error] // why a record of the transaction at hand was not written
+	looked    time.Time             // when outputs that lack a partition were last asked for it
 
 	mu    sync.Mutex
 	parts map[topicPartition]*part
@@ -45,6 +47,7 @@ type part struct {
 	input  processors.Input
 	output processors.Output
 	fold   processors.Fold // nil while the partition is stopped
+	narrow bool            // stopped because the output lacks the partition
 
 	done     func(*kgo.Record, error)
 	in       []ledger.Record // reused between polls
@@ -159,6 +162,7 @@ func (s *session) cycle(ctx context.Context) error {
 	if err := s.gts.Begin(); err != nil {
 		return fmt.Errorf("begin transaction: %w", err)
 	}
+	s.unwritten.Store(nil)
 	txn := &txn{s: s, began: time.Now()}
 	err := txn.openPending()
 	for err == nil {
@@ -204,11 +208,16 @@ func (s *session) pollErrors(ctx context.Context, fs kgo.Fetches) error {
 			}
 		}
 	})
+	return s.reason(fatal)
+}
+
+// reason is why the session ends: what was noted elsewhere first, else err.
+func (s *session) reason(err error) error {
 	select {
-	case err := <-s.dead:
-		return err
+	case first := <-s.dead:
+		return first
 	default:
-		return fatal
+		return err
 	}
 }
 
@@ -247,8 +256,12 @@ func (s *session) halt(p *part, d *processors.Doubt) {
 
 func (r *foldRunner) halt(p *part, d *processors.Doubt) {
 	r.mu.Lock()
-	r.stopped[p.id] = stoppedPartition{outputID: p.output.ID, end: p.output.End}
+	before, again := r.stopped[p.id]
+	r.stopped[p.id] = stoppedPartition{outputID: p.output.ID, end: p.output.End, kind: d.Kind}
 	r.mu.Unlock()
+	if again && before.kind != d.Kind {
+		r.Alarms.Clear(r.Stage, p.id.String(), string(before.kind))
+	}
 	r.Alarms.Raise(Alarm{Stage: r.Stage, Key: p.id.String(), Kind: string(d.Kind), Detail: d.Detail, Facts: map[string]string{
 		"source": p.id.topic, "partition": strconv.Itoa(int(p.id.id)),
 		"output_id": p.output.ID.String(), "end": strconv.FormatInt(p.output.End, 10), "leaf": p.output.LastLeaf(),

@@ -189,6 +189,9 @@ func checkTopics(ctx context.Context, cl *kgo.Client, topics []schemas.Topic, se
 			problems = append(problems, fmt.Sprintf("%s: missing: run sealstream topics create", t.Name))
 		}
 	}
+	if settings == nil {
+		problems = append(problems, narrow(have, topics)...)
+	}
 	if len(names) == 0 {
 		return problems, nil
 	}

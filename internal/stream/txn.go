@@ -171,7 +171,8 @@ func (p *part) promise(s *session) func(*kgo.Record, error) {
 			if errors.Is(err, kerr.MessageTooLarge) || errors.Is(err, kerr.RecordListTooLarge) {
 				s.tooLarge(p, err)
 			}
-			return // End sees the failure and aborts
+			s.unwritten.CompareAndSwap(nil, new(fmt.Errorf("write %s/%d: %w", p.out, p.id.id, err)))
+			return
 		}
 		if p.first < 0 {
 			p.first = k.Offset
@@ -202,6 +203,11 @@ func (t *txn) end(ctx context.Context) error {
 	}
 	try := kgo.TryCommit
 	intruder, err := t.intruder(ctx)
+	if lost := s.unwritten.Load(); lost != nil {
+		// Not every failure of a record fails the client's transaction: one that the
+		// client could not place, or whose topic it may not write, does not.
+		err = errors.Join(*lost, err)
+	}
 	if err != nil || intruder != "" {
 		// Committing would make two records of one seq. The next session reads what
 		// is there and asks the processor what it means.
@@ -219,16 +225,11 @@ func (t *txn) end(ctx context.Context) error {
 	case eerr != nil:
 		return fmt.Errorf("end transaction: %w", eerr)
 	case err != nil:
-		return err
+		return s.reason(err)
 	case intruder != "":
 		return plannedRestart(intruder + " was written by someone else: reading back")
 	}
-	select {
-	case err := <-s.dead:
-		return err
-	default:
-		return nil
-	}
+	return s.reason(nil)
 }
 
 // intruder looks for committed records that others put between this transaction's

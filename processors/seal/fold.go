@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/sealstream/sealstream/ledger"
+	"github.com/sealstream/sealstream/processors"
 )
 
 // fold is one partition's open ledger.
@@ -12,11 +13,14 @@ type fold struct {
 	committed ledger.Mark
 	pending   []ledger.Record // close and genesis not committed yet
 	start     int64           // log start of the source: what is below is gone
+	lost      *processors.Loss
 }
 
 func newFold(c *ledger.Chain, pending []ledger.Record, start int64) *fold {
 	return &fold{chain: c, committed: c.Mark(), pending: pending, start: start}
 }
+
+func (f *fold) Lost() *processors.Loss { return f.lost }
 
 // Next is the source offset behind the head, or the log start if the source has lost more.
 func (f *fold) Next() int64 { return max(f.chain.Next(), f.start) }

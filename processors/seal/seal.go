@@ -86,7 +86,24 @@ func (p *Processor) Restore(in processors.Input, out processors.Output) (process
 	if err := p.explain(in, out); err != nil {
 		return nil, err
 	}
+	if from := max(chain.Next(), in.Seen); from < in.Start {
+		return p.gap(in, out, head, from)
+	}
 	return newFold(chain, nil, in.Start), nil
+}
+
+// gap goes on where the source begins now, behind offsets that were gone before they
+// were sealed. Nothing in an event's statement could say so, since offsets have gaps
+// anyway. So the ledger is closed, which says where it would have gone on, and the
+// next one begins with a genesis that says where it does. It waits for no order: nothing
+// is in doubt, and the source would lose more meanwhile.
+func (p *Processor) gap(in processors.Input, out processors.Output, head *ledger.Sealed, from int64) (processors.Fold, error) {
+	f, err := p.succeed(in, out, head)
+	if err != nil {
+		return nil, err
+	}
+	f.(*fold).lost = &processors.Loss{From: from, To: in.Start}
+	return f, nil
 }
 
 // explain compares what the output holds beyond the group offset with the source. A

@@ -306,3 +306,45 @@ func BenchmarkFoldAppend(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/rec")
 }
+
+// What the source lost before it was sealed shows in the ledger, without an order.
+func TestWhatTheSourceLostIsClosedOver(t *testing.T) {
+	p := seal.New(seal.Options{Name: name, Keys: keys(t, 1)})
+	recs := sealed(t, p, 10)
+	in := input(40)
+	in.Start, in.Committed = 25, 10
+	for _, c := range []struct {
+		seen int64
+		lost bool
+	}{{0, true}, {24, true}, {25, false}, {26, false}} {
+		in.Seen = c.seen
+		f, err := p.Restore(in, outputOf(recs))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if lost := f.Lost(); (lost != nil) != c.lost || c.lost && (lost.From != max(10, c.seen) || lost.To != 25) {
+			t.Errorf("seen %d: lost %v", c.seen, lost)
+		}
+		if got := len(f.Pending()); got != map[bool]int{true: 2, false: 0}[c.lost] {
+			t.Errorf("seen %d: %d records pending", c.seen, got)
+		}
+		if f.Next() != 25 {
+			t.Errorf("seen %d: goes on at %d", c.seen, f.Next())
+		}
+		out, err := f.Append(append([]ledger.Record{}, f.Pending()...), source(40)[25:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := append(append([]ledger.Record{}, recs...), out...)
+		v := ledger.NewVerifier(ledger.VerifierOptions{Topic: "audit.events.sealed", Keys: keys(t, 1)})
+		var found []ledger.Finding
+		for i := range all {
+			all[i].Offset = int64(i)
+			found = append(found, v.Next(&all[i])...)
+		}
+		found = append(found, v.Finish()...)
+		if c.lost && (len(found) != 1 || found[0].Verdict != ledger.Gap) || !c.lost && len(found) != 0 {
+			t.Errorf("seen %d: %+v", c.seen, found)
+		}
+	}
+}

@@ -33,13 +33,13 @@ func TestMigrateFromEmpty(t *testing.T) {
 	}
 	now := time.Now().UTC()
 	this := time.Date(now.Year(), now.Month(), 1, 0, 0, 0, 0, time.UTC)
-	want := []string{"events", "events_" + this.Format("200601"), "events_" + this.AddDate(0, 1, 0).Format("200601"), "events_odd", "repairs", "sealstream_schema", "sink_offsets", "verify_findings", "verify_jobs", "verify_parts"}
+	want := []string{"events", "events_" + this.Format("200601"), "events_" + this.AddDate(0, 1, 0).Format("200601"), "events_odd", "repairs", "sealstream_schema", "sink_offsets", "sink_topics", "verify_findings", "verify_jobs", "verify_parts"}
 	if diff := cmp.Diff(want, tables); diff != "" {
 		t.Errorf("tables of the owner's (-want +got):\n%s", diff)
 	}
 	var version int
-	if err := d.super().QueryRow(t.Context(), "SELECT max(version) FROM sealstream_schema").Scan(&version); err != nil || version != 2 {
-		t.Errorf("version %d, %v, want 2", version, err)
+	if err := d.super().QueryRow(t.Context(), "SELECT max(version) FROM sealstream_schema").Scan(&version); err != nil || version != 3 {
+		t.Errorf("version %d, %v, want 3", version, err)
 	}
 }
 

@@ -23,9 +23,10 @@ import (
 
 // Options sets up a [Sink].
 type Options struct {
-	URL     string         // of the database, as sealstream_writer
-	Sink    string         // name in sink_offsets; "" = "postgres"
-	Codec   *schemas.Codec // decodes event values
+	URL     string                 // of the database, as sealstream_writer
+	Again   func() (string, error) // the URL as it is now: each new connection takes user and password from it; nil: URL
+	Sink    string                 // name in sink_offsets; "" = "postgres"
+	Codec   *schemas.Codec         // decodes event values
 	Tenants Tenants
 	Conns   int // connections at most; 0 = 4. Two writes at a time use a machine of two cores fully
 	// LockTimeout is how long a write waits for another owner's transaction before it
@@ -72,6 +73,7 @@ func New(ctx context.Context, o Options) (*Sink, error) {
 		o.LockTimeout = 15 * time.Second
 	}
 	prepare(cfg.ConnConfig, sinkApplication)
+	relogin(cfg, o.Again)
 	cfg.ConnConfig.RuntimeParams["lock_timeout"] = strconv.FormatInt(o.LockTimeout.Milliseconds(), 10)
 	// An owner that falls asleep between two statements of its transaction holds the lock
 	// of its stored offsets: the server lets go before the owner's group session is over.
@@ -103,18 +105,27 @@ func (s *Sink) Probe(ctx context.Context) error {
 	return classify(err)
 }
 
-// Positions returns stored offsets. Whoever writes asks for them first, so this is where
-// a schema that is not ours stops the sink, also when the database came up after it.
+// checkSchema stops the sink at a schema that is not ours, also when the database came up
+// after it: whoever writes asks first where to go on.
+func (s *Sink) checkSchema(ctx context.Context) error {
+	if s.fits.Load() {
+		return nil
+	}
+	has, err := schemaVersion(ctx, s.pool)
+	if err != nil {
+		return err
+	}
+	if err := compareSchema(has); err != nil {
+		return &sinks.ConfigError{Err: err}
+	}
+	s.fits.Store(true)
+	return nil
+}
+
+// Positions returns stored offsets.
 func (s *Sink) Positions(ctx context.Context, ps []sinks.Partition) (map[sinks.Partition]int64, error) {
-	if !s.fits.Load() {
-		has, err := schemaVersion(ctx, s.pool)
-		if err != nil {
-			return nil, err
-		}
-		if err := compareSchema(has); err != nil {
-			return nil, &sinks.ConfigError{Err: err}
-		}
-		s.fits.Store(true)
+	if err := s.checkSchema(ctx); err != nil {
+		return nil, err
 	}
 	at, err := positions(ctx, s.pool, s.name, ps)
 	return at, classify(err)
@@ -170,6 +181,8 @@ func (s *Sink) Write(ctx context.Context, batches []sinks.Batch) error {
 	switch {
 	case errors.Is(err, errNoPartition):
 		s.forgetMonths()
+	case errors.Is(err, sinks.ErrMoved):
+		s.forgetSeen(batches)
 	case errors.Is(err, errLocked):
 		s.endStalled(ctx)
 	}
@@ -346,6 +359,16 @@ func (s *Sink) addMonth(ctx context.Context, m month) error {
 	s.months[m] = true
 	s.mu.Unlock()
 	return nil
+}
+
+// forgetSeen makes the next write of these partitions make sure of their rows in
+// sink_offsets: an operator may have deleted them, to have a topic begin again.
+func (s *Sink) forgetSeen(batches []sinks.Batch) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, b := range batches {
+		delete(s.seen, b.Partition)
+	}
 }
 
 // forgetMonths makes the next write ask again for every partition it needs.

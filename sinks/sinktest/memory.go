@@ -55,6 +55,7 @@ type Memory struct {
 	rows    []Row
 	taken   map[Ref]bool
 	at      map[sinks.Partition]int64
+	bound   map[string]bound
 	busy    map[underWay]bool
 	faults  []Fault
 	down    error
@@ -65,6 +66,12 @@ type Memory struct {
 	mustAsk bool // the next call must be a Probe
 }
 
+// bound is what a topic's offsets are about.
+type bound struct {
+	from sinks.Origin
+	id   ledger.TopicID
+}
+
 // underWay is a write that runs. One handle never has two of one partition.
 type underWay struct {
 	handle    any
@@ -73,7 +80,7 @@ type underWay struct {
 
 // NewMemory returns an empty destination that is well.
 func NewMemory(t testing.TB) *Memory {
-	return &Memory{t: t, taken: map[Ref]bool{}, at: map[sinks.Partition]int64{}, busy: map[underWay]bool{}, refused: map[Ref]bool{}}
+	return &Memory{t: t, taken: map[Ref]bool{}, at: map[sinks.Partition]int64{}, bound: map[string]bound{}, busy: map[underWay]bool{}, refused: map[Ref]bool{}}
 }
 
 var _ sinks.Sink = (*Memory)(nil)
@@ -158,6 +165,34 @@ func (m *Memory) Probe(ctx context.Context) error {
 	m.probes++
 	m.mustAsk = false
 	return errors.Join(m.down, ctx.Err())
+}
+
+// Bind implements sinks.Sink.
+func (m *Memory) Bind(_ context.Context, from sinks.Origin, topics map[string]ledger.TopicID) (map[string]string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.down != nil {
+		return nil, m.down
+	}
+	refused := map[string]string{}
+	for _, was := range m.bound {
+		if was.from == from {
+			continue
+		}
+		for name := range topics {
+			refused[name] = "everything here is of another installation"
+		}
+		return refused, nil
+	}
+	for name, id := range topics {
+		now := bound{from, id}
+		if was, ok := m.bound[name]; ok && was != now {
+			refused[name] = "the offsets are of another topic"
+			continue
+		}
+		m.bound[name] = now
+	}
+	return refused, nil
 }
 
 // Positions implements sinks.Sink.

@@ -41,6 +41,7 @@ func Run(t *testing.T, open func(t *testing.T) Fixture) {
 		{"stores records that are odd", testOdd},
 		{"stores big values", testBig},
 		{"never seen is offset 0", testPositions},
+		{"offsets belong to one topic of one installation", testBind},
 		{"moves an offset without records", testEmpty},
 		{"all batches of a call or none", testAtomic},
 		{"idempotent after a lost answer", testLostAnswer},
