@@ -17,7 +17,8 @@ import (
 	"github.com/sealstream/sealstream/internal/bench"
 )
 
-// most is how long all of it may take, the time that the database is stopped aside.
+// most is how long all of it may take, but for the time that the database is stopped and
+// the time to catch up, which is less.
 const most = 15 * time.Minute
 
 func main() {
