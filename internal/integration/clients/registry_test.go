@@ -5,6 +5,8 @@ package clients
 import (
 	"context"
 	"errors"
+	"io"
+	"log"
 	"maps"
 	"net"
 	"net/http"
@@ -73,7 +75,13 @@ func register(t *testing.T, c *sr.Client, subject, schema string, refs ...sr.Sch
 // A schema that grows as its registry allows is read on, one that refers to others too,
 // and what no schema explains holds nobody up.
 func TestSchemasGrow(t *testing.T) {
-	pl := open(t, newBed(t), testbed.Shared(t).Registry)
+	t.Run("Apicurio", func(t *testing.T) { schemasGrow(t, testbed.Shared(t).Registry) })
+	t.Run("embedded", func(t *testing.T) { schemasGrow(t, "") })
+}
+
+func schemasGrow(t *testing.T, registry string) {
+	t.Helper()
+	pl := open(t, newBed(t), registry)
 	c, subject := client(t, pl.registry), pl.topic(topicAudit)+"-value"
 	send := func(subject string, values ...string) {
 		t.Helper()
@@ -102,17 +110,35 @@ func TestSchemasGrow(t *testing.T) {
 		}
 	}
 
-	user, refer := pl.prefix+"user", pl.prefix+"refer"
+	user, refer, proto := pl.prefix+"user", pl.prefix+"refer", pl.prefix+"proto"
 	register(t, c, user, userSchema)
-	register(t, c, refer, referSchema, sr.SchemaReference{Name: "com.example.User", Subject: user, Version: 1})
-	send(refer, byUser)
-
-	protobuf, err := c.CreateSchema(t.Context(), pl.prefix+"proto", sr.Schema{Schema: "syntax = \"proto3\"; message A { string x = 1; }", Type: sr.TypeProtobuf})
-	if err != nil {
-		t.Fatal(err)
+	toUser := sr.SchemaReference{Name: "com.example.User", Subject: user, Version: 1}
+	foreign := sr.Schema{Schema: "syntax = \"proto3\"; message A { string x = 1; }", Type: sr.TypeProtobuf}
+	unexplained := [][]byte{frame(2147483647, "x")}
+	want := map[string]map[string]any{
+		"v1none":    {"user_name": "zo\u00eb", "event_outcome": "success", "source_ip": nil},
+		"v2none":    {"source_ip": "192.0.2.9", "user_name": nil},
+		"afternone": {},
 	}
-	pl.produce(topicAudit, 0, frame(2147483647, "x"), frame(uint32(protobuf.ID), "x"), []byte(`{"event.id":"after"}`))
-	pl.stored(topicAudit, 6+partitions)
+	if registry == "" {
+		for what, s := range map[string]sr.Schema{"references": {Schema: referSchema, References: []sr.SchemaReference{toUser}}, "Protobuf": foreign} {
+			if _, err := c.CreateSchema(t.Context(), refer, s); !errors.As(err, &refused) || refused.StatusCode != http.StatusUnprocessableEntity {
+				t.Errorf("%s: %v, want that they are refused", what, err)
+			}
+		}
+	} else {
+		register(t, c, refer, referSchema, toUser)
+		send(refer, byUser)
+		want["refnone"] = map[string]any{"user_id": "u1", "user_name": "zo\u00eb", "event_action": "refer"}
+		protobuf, err := c.CreateSchema(t.Context(), proto, foreign)
+		if err != nil {
+			t.Fatal(err)
+		}
+		unexplained = append(unexplained, frame(uint32(protobuf.ID), "x"))
+	}
+	pl.produce(topicAudit, 0, append(unexplained, []byte(`{"event.id":"after"}`))...)
+	total := len(want) + len(unexplained)
+	pl.stored(topicAudit, total+partitions)
 	got := map[string]row{}
 	for _, p := range pl.rows(topicAudit) {
 		for _, r := range p[1:] {
@@ -120,24 +146,19 @@ func TestSchemasGrow(t *testing.T) {
 			got[id+show(r.DecodeError)] = r
 		}
 	}
-	for id, want := range map[string]map[string]any{
-		"v1none":    {"user_name": "zo\u00eb", "event_outcome": "success", "source_ip": nil},
-		"v2none":    {"source_ip": "192.0.2.9", "user_name": nil},
-		"refnone":   {"user_id": "u1", "user_name": "zo\u00eb", "event_action": "refer"},
-		"afternone": {},
-	} {
+	for id, columns := range want {
 		r, ok := got[id]
 		if !ok {
 			t.Errorf("no row %q among %q", id, slices.Sorted(maps.Keys(got)))
 		}
-		for name, v := range want {
+		for name, v := range columns {
 			if r.Columns[name] != v {
 				t.Errorf("%s: column %s is %v, want %v", id, name, r.Columns[name], v)
 			}
 		}
 	}
-	if len(got) != 6 {
-		t.Errorf("rows %q, want four that are read and two that nothing explains", slices.Sorted(maps.Keys(got)))
+	if len(got) != total {
+		t.Errorf("rows %q, want %d, %d of which nothing explains", slices.Sorted(maps.Keys(got)), total, len(unexplained))
 	}
 	pl.verified()
 }
@@ -179,8 +200,9 @@ func TestRegistryAway(t *testing.T) {
 	}
 	c := client(t, apicurio.URL)
 	var events [][]byte
+	var ids []int
 	for i, more := range []string{"", sourceField} {
-		register(t, c, subject, login(t, more))
+		ids = append(ids, register(t, c, subject, login(t, more)))
 		pl.python("avro", pl.brokers(), apicurio.URL, scratch, subject, []string{loginV1, loginV2}[i])
 		events = append(events, pl.read(scratch)[0][i].Value)
 	}
@@ -203,14 +225,31 @@ func TestRegistryAway(t *testing.T) {
 	pl.storedAt(topicAudit, 0, 4)
 
 	// At the start of a sink, which knows no schema yet: refused, an error of something
-	// in between, a path that is not there.
+	// in between, a path that is not there, a registry that is dead behind its gateway.
 	for _, away := range []struct {
-		name string
-		how  func()
+		name      string
+		how, back func()
 	}{
-		{"refused", door.shut},
-		{"status 503", func() { door.answer(http.StatusServiceUnavailable) }},
-		{"status 404 of something else", func() { door.answer(http.StatusNotFound) }},
+		{"refused", door.shut, door.open},
+		{"status 503", func() { door.answer(http.StatusServiceUnavailable) }, door.open},
+		{"status 404 of something else", func() { door.answer(http.StatusNotFound) }, door.open},
+		{"killed", func() {
+			if err := apicurio.Stop(); err != nil {
+				t.Fatal(err)
+			}
+		}, func() {
+			// It comes back empty, so nobody may ask it before the schemas are back.
+			door.shut()
+			if err := apicurio.Start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			for i, more := range []string{"", sourceField} {
+				if id := register(t, c, subject, login(t, more)); id != ids[i] {
+					t.Fatalf("schema %d has id %d after the restart, %d before", i, id, ids[i])
+				}
+			}
+			door.open()
+		}},
 	} {
 		t.Log(away.name)
 		pl.stopSink()
@@ -221,7 +260,7 @@ func TestRegistryAway(t *testing.T) {
 		pl.startSink()
 		pl.storedAt(topicAudit, 1, at1+1)
 		pl.held(topicAudit, 0, at0)
-		door.open()
+		away.back()
 		pl.storedAt(topicAudit, 0, at0+2)
 	}
 	for n, p := range pl.rows(topicAudit) {
@@ -309,7 +348,9 @@ func newDoor(t *testing.T, to string) *door {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &door{t: t, addr: ln.Addr().String(), to: httputil.NewSingleHostReverseProxy(&url.URL{Scheme: u.Scheme, Host: u.Host})}
+	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: u.Scheme, Host: u.Host})
+	proxy.ErrorLog = log.New(io.Discard, "", 0) // that nobody is there is what is tested
+	d := &door{t: t, addr: ln.Addr().String(), to: proxy}
 	d.url = "http://" + d.addr + u.Path
 	d.serve(ln)
 	t.Cleanup(d.shut)
