@@ -180,10 +180,14 @@ type SealConfig struct {
 
 // PostgresConfig is the role sink-postgres and its readers.
 type PostgresConfig struct {
-	// File with the URL of the database as role sealstream_writer: for the sink.
+	// File with the URL of the database as role sealstream_writer: for the sink. Its user
+	// and password, and the reader's, are read again for each new connection.
 	WriterURLFile string `yaml:"writer_url_file"`
 	// File with the URL as role sealstream_reader: for the API and for verify.
 	ReaderURLFile string `yaml:"reader_url_file"`
+	// File with the URL as role sealstream_jobs: where the API keeps the verifications it
+	// is asked for; empty: it takes none.
+	JobsURLFile string `yaml:"jobs_url_file"`
 	// File with the URL as a role that may create roles and tables: for `sealstream
 	// database migrate`. Roles that run do not need it.
 	OwnerURLFile string `yaml:"owner_url_file"`
@@ -249,6 +253,10 @@ type LimitsConfig struct {
 	Burst int `yaml:"burst"`
 	// Requests worked on at the same time; 128.
 	Concurrent int `yaml:"concurrent"`
+	// Of these, requests of one caller; a quarter.
+	PerCaller int `yaml:"per_caller"`
+	// Requests a second without a good token from one address; 5.
+	StrangerRate float64 `yaml:"stranger_rate"`
 	// Time-out of one read; 15s.
 	QueryTimeout time.Duration `yaml:"query_timeout"`
 }

@@ -122,7 +122,7 @@ func (cfg *Config) checkAPI(c *checks) {
 		}
 	}
 	l := a.Limits
-	c.must(min(l.BodyBytes, int64(l.ItemBytes), int64(l.Items), int64(l.Burst), int64(l.Concurrent)) >= 0 && l.Rate >= 0 && l.QueryTimeout >= 0, "api.limits: a number is negative: 0 takes the default")
+	c.must(min(l.BodyBytes, int64(l.ItemBytes), int64(l.Items), int64(l.Burst), int64(l.Concurrent), int64(l.PerCaller)) >= 0 && l.Rate >= 0 && l.StrangerRate >= 0 && l.QueryTimeout >= 0, "api.limits: a number is negative: 0 takes the default")
 }
 
 func (cfg *Config) checkEmbedded(c *checks) {

@@ -15,8 +15,9 @@ import (
 func runDatabase(ctx context.Context, e *env, args []string) error {
 	fs := flagSet(e, "database migrate --config FILE", `
 Makes the roles, tables and functions in PostgreSQL, or brings them up to date, as the
-role of sink_postgres.owner_url_file. The passwords of the roles sealstream_writer and
-sealstream_reader become those in sink_postgres.writer_url_file and reader_url_file.
+role of sink_postgres.owner_url_file. The passwords of the roles sealstream_writer,
+sealstream_reader and sealstream_jobs become those in sink_postgres.writer_url_file,
+reader_url_file and jobs_url_file.
 Running it again changes nothing; `+"`sealstream up`"+` does it by itself.`)
 	var t target
 	t.flags(fs, e)
@@ -60,6 +61,7 @@ func migration(cfg *Config) (postgres.MigrateOptions, error) {
 	for _, r := range []struct{ key, file, role string }{
 		{"sink_postgres.writer_url_file", p.WriterURLFile, postgres.RoleWriter},
 		{"sink_postgres.reader_url_file", p.ReaderURLFile, postgres.RoleReader},
+		{"sink_postgres.jobs_url_file", p.JobsURLFile, postgres.RoleJobs},
 	} {
 		if r.file == "" {
 			continue
@@ -82,8 +84,12 @@ func migration(cfg *Config) (postgres.MigrateOptions, error) {
 // guardSchema refuses a database whose schema is not the one this program works with. A
 // database that does not answer yet is asked again while the role starts: it is waited
 // for like one that goes down later. The sink asks for itself, too, before it stores.
-func guardSchema(ctx context.Context, c *crew, log *slog.Logger, dbURL string) error {
-	err := askSchema(ctx, dbURL)
+func guardSchema(ctx context.Context, c *crew, log *slog.Logger, again func() (string, error)) error {
+	dbURL, err := again()
+	if err != nil {
+		return err
+	}
+	err = askSchema(ctx, dbURL)
 	if err == nil || wrongSchema(err) {
 		return err
 	}
@@ -97,6 +103,9 @@ func guardSchema(ctx context.Context, c *crew, log *slog.Logger, dbURL string) e
 				return nil
 			case <-tick.C:
 			}
+			if now, err := again(); err == nil {
+				dbURL = now // its password may be another by now
+			}
 			switch err := askSchema(ctx, dbURL); {
 			case err == nil:
 				<-ctx.Done()
@@ -107,6 +116,17 @@ func guardSchema(ctx context.Context, c *crew, log *slog.Logger, dbURL string) e
 		}
 	})
 	return nil
+}
+
+// secretOf reads a secret text from its file, each time anew; key names it in errors.
+func secretOf(key, file string) func() (string, error) {
+	return func() (string, error) {
+		s, err := secrets.ReadText(file)
+		if err != nil {
+			return "", fmt.Errorf("%s: %w", key, err)
+		}
+		return s.Reveal(), nil
+	}
 }
 
 // askSchema checks the version within a time that a start can bear.

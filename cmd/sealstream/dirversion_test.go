@@ -265,7 +265,7 @@ func lateDatabase(t *testing.T, dbURL, say string) {
 	host := fmt.Sprintf("%s:%d", cfg.Host, cfg.Port)
 	addr, open := proxy(t, host)
 	var c crew
-	if err := guardSchema(t.Context(), &c, quiet(), strings.Replace(dbURL, host, addr, 1)); err != nil {
+	if err := guardSchema(t.Context(), &c, quiet(), func() (string, error) { return strings.Replace(dbURL, host, addr, 1), nil }); err != nil {
 		t.Fatalf("a database that does not answer: %v", err)
 	}
 	open()

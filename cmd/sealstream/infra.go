@@ -148,7 +148,7 @@ func (in *infra) startPostgres(ctx context.Context, cfg *Config) error {
 // migrate brings the database up to date and leaves each role's URL in a file.
 func (in *infra) migrate(ctx context.Context) error {
 	passwords := map[string]string{}
-	files := map[string]string{postgres.RoleWriter: writerFile, postgres.RoleReader: readerFile}
+	files := map[string]string{postgres.RoleWriter: writerFile, postgres.RoleReader: readerFile, postgres.RoleJobs: jobsFile}
 	for role := range files {
 		key, err := secrets.EnsureKey(filepath.Join(in.dir, secretDir, role+".key"), 24)
 		if err != nil {

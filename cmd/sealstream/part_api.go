@@ -21,7 +21,9 @@ import (
 // apiPart is what the API needs beside the runtime.
 type apiPart struct {
 	cfg       APIConfig
-	readerURL string // holds a password, so it is never logged
+	whole     *Config                // for what verifications need
+	readerURL string                 // holds a password, so it is never logged
+	again     func() (string, error) // reads it anew
 	resolver  schemas.Resolver
 	producer  *producers.Producer
 	keyer     *producers.Keyer
@@ -38,7 +40,7 @@ type check struct {
 
 // runAPI answers requests until ctx ends.
 func runAPI(ctx context.Context, r *runtime, p apiPart) error {
-	reader, err := postgres.NewReader(ctx, postgres.ReaderOptions{URL: p.readerURL, Codec: schemas.NewCodec(p.resolver)})
+	reader, err := postgres.NewReader(ctx, postgres.ReaderOptions{URL: p.readerURL, Again: p.again, Codec: schemas.NewCodec(p.resolver)})
 	if err != nil {
 		return err
 	}
@@ -47,9 +49,13 @@ func runAPI(ctx context.Context, r *runtime, p apiPart) error {
 	if err != nil {
 		return err
 	}
+	jobs, err := newVerifyJobs(ctx, r, p.whole, reader)
+	if err != nil {
+		return err
+	}
 	l := p.cfg.Limits
 	looks := &describer{codec: schemas.NewCodec(nil), keyer: p.keyer, now: time.Now}
-	handler, err := api.New(api.Options{
+	options := api.Options{
 		Store: reader, Ingester: &ingester{r, p.producer, looks}, AccessLog: &accessLog{r, p.producer},
 		Health: &health{r, append([]check{{"kafka", p.producer.Ping}, {"postgres", reader.Ping}}, p.checks...)},
 		Auth:   verifier,
@@ -58,14 +64,20 @@ func runAPI(ctx context.Context, r *runtime, p apiPart) error {
 			return f.id, err
 		},
 		Limits: api.Limits{BodyBytes: l.BodyBytes, ItemBytes: l.ItemBytes, Items: l.Items, Rate: l.Rate, Burst: l.Burst,
-			Concurrent: l.Concurrent, QueryTimeout: l.QueryTimeout},
+			Concurrent: l.Concurrent, PerCaller: l.PerCaller, StrangerRate: l.StrangerRate, QueryTimeout: l.QueryTimeout},
 		Log: r.log, Registry: p.metrics,
-	})
+	}
+	if jobs != nil {
+		options.Verifications = jobs
+	}
+	handler, err := api.New(options)
 	if err != nil {
 		return err
 	}
-	return api.Serve(ctx, api.ServeOptions{Addr: p.cfg.Listen, Handler: handler, CertFile: p.cfg.CertFile, KeyFile: p.cfg.KeyFile,
-		Listening: p.listening, Drain: 5 * time.Second, Log: r.log})
+	return jobs.beside(ctx, p.whole, func() error {
+		return api.Serve(ctx, api.ServeOptions{Addr: p.cfg.Listen, Handler: handler, CertFile: p.cfg.CertFile, KeyFile: p.cfg.KeyFile,
+			Listening: p.listening, Drain: 5 * time.Second, Log: r.log})
+	})
 }
 
 // verifierOf takes tokens of the configured issuers and, with a local key, our own.
@@ -148,7 +160,8 @@ func (i *ingester) message(q *api.IngestRequest, topic string, item []byte) (pro
 	return producers.Message{Topic: topic, Key: f.key, Value: item, Headers: headers, TimeMs: q.ReceivedMs}, f.id, err
 }
 
-// accessLog keeps reads as events of ledger.control, durable before the answer.
+// accessLog keeps reads, and who asked for verifications, as events of ledger.control,
+// durable before the answer.
 type accessLog struct {
 	r        *runtime
 	producer *producers.Producer
@@ -173,7 +186,14 @@ func (l *accessLog) Record(ctx context.Context, a api.Access) error {
 		return err
 	}
 	act.Time, act.Tenant = a.At, a.Tenant
-	e, err := schemas.AccessRead(act, schemas.Read{Query: a.Operation + " " + string(query), Rows: int64(a.Rows), Digest: a.Digest, Purpose: a.Purpose})
+	var e *schemas.AuditEvent
+	switch a.Operation {
+	case api.OpVerifyStart, api.OpVerifyCancel:
+		act.Object = a.Query["verification"]
+		e, err = schemas.Announce(a.Operation, act, query)
+	default:
+		e, err = schemas.AccessRead(act, schemas.Read{Query: a.Operation + " " + string(query), Rows: int64(a.Rows), Digest: a.Digest, Purpose: a.Purpose})
+	}
 	if err != nil {
 		return fmt.Errorf("record access: %w", err)
 	}

@@ -18,7 +18,8 @@ const sinkName = "postgres"
 // sinkPart is what the PostgreSQL sink needs beside the runtime.
 type sinkPart struct {
 	cfg      PostgresConfig
-	url      string // as sealstream_writer; holds a password, so it is never logged
+	url      string                 // as sealstream_writer; holds a password, so it is never logged
+	again    func() (string, error) // reads it anew
 	resolver schemas.Resolver
 	tenants  postgres.Tenants
 }
@@ -34,7 +35,7 @@ type sinkRun struct {
 // newSink opens the sink's parts. Nothing is connected yet: a database that is down
 // at start is waited for by the delivery, like one that goes down later.
 func newSink(ctx context.Context, r *runtime, p sinkPart) (*sinkRun, error) {
-	sink, err := postgres.New(ctx, postgres.Options{URL: p.url, Sink: sinkName, Codec: schemas.NewCodec(p.resolver),
+	sink, err := postgres.New(ctx, postgres.Options{URL: p.url, Again: p.again, Sink: sinkName, Codec: schemas.NewCodec(p.resolver),
 		Tenants: p.tenants, Conns: p.cfg.Workers + 2, Log: r.log})
 	if err != nil {
 		return nil, err
@@ -50,6 +51,9 @@ func newSink(ctx context.Context, r *runtime, p sinkPart) (*sinkRun, error) {
 		if detail == "" {
 			r.alarms.Clear(stage, p.cfg.Slot, kind)
 			return
+		}
+		if kind == sinks.AlarmConfig {
+			detail += fmt.Sprintf("; if it is the login: sink_postgres.writer_url_file %s is read again for each connection", p.cfg.WriterURLFile)
 		}
 		r.alarms.Raise(stream.Alarm{Stage: stage, Key: p.cfg.Slot, Kind: kind, Detail: detail})
 	}}, r.log, sinks.NewMetrics(r.registry))

@@ -13,7 +13,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/sealstream/sealstream/internal/secrets"
 	"github.com/sealstream/sealstream/internal/stream"
 	"github.com/sealstream/sealstream/schemas"
 )
@@ -165,7 +164,7 @@ func startSinkRole(ctx context.Context, c *crew, cfg *Config, rt *runtime) error
 	if err != nil {
 		return err
 	}
-	if err := guardSchema(ctx, c, rt.log, part.url); err != nil {
+	if err := guardSchema(ctx, c, rt.log, part.again); err != nil {
 		return err
 	}
 	if part.resolver, err = cfg.resolver(); err != nil {
@@ -183,11 +182,12 @@ func startAPIRole(ctx context.Context, c *crew, cfg *Config, rt *runtime, reg *p
 	if cfg.SinkPostgres.ReaderURLFile == "" {
 		return errors.New("sink_postgres.reader_url_file is not set: the API reads events there")
 	}
-	reader, err := secrets.ReadText(cfg.SinkPostgres.ReaderURLFile)
+	again := secretOf("sink_postgres.reader_url_file", cfg.SinkPostgres.ReaderURLFile)
+	readerURL, err := again()
 	if err != nil {
-		return fmt.Errorf("sink_postgres.reader_url_file: %w", err)
+		return err
 	}
-	if err := guardSchema(ctx, c, rt.log, reader.Reveal()); err != nil {
+	if err := guardSchema(ctx, c, rt.log, again); err != nil {
 		return err
 	}
 	resolver, err := cfg.resolver()
@@ -206,7 +206,7 @@ func startAPIRole(ctx context.Context, c *crew, cfg *Config, rt *runtime, reg *p
 	if err != nil {
 		return err
 	}
-	part := apiPart{cfg: cfg.API, readerURL: reader.Reveal(), resolver: resolver, producer: p, keyer: keyer, metrics: reg,
+	part := apiPart{cfg: cfg.API, whole: cfg, readerURL: readerURL, again: again, resolver: resolver, producer: p, keyer: keyer, metrics: reg,
 		listening: func(a net.Addr) { rt.log.Info("api listens", "address", a.String()) }}
 	if part.cfg.Listen == "" {
 		part.cfg.Listen = defaultListen
@@ -256,11 +256,12 @@ func (cfg *Config) sinkPart() (sinkPart, error) {
 	if p.WriterURLFile == "" {
 		return sinkPart{}, errors.New("sink_postgres.writer_url_file is not set: it names the file with the database's URL")
 	}
-	u, err := secrets.ReadText(p.WriterURLFile)
+	again := secretOf("sink_postgres.writer_url_file", p.WriterURLFile)
+	u, err := again()
 	if err != nil {
-		return sinkPart{}, fmt.Errorf("sink_postgres.writer_url_file: %w", err)
+		return sinkPart{}, err
 	}
-	return sinkPart{cfg: p, url: u.Reveal(), tenants: cfg.tenants()}, nil
+	return sinkPart{cfg: p, url: u, again: again, tenants: cfg.tenants()}, nil
 }
 
 // hostOf is where a database is, without user and password.

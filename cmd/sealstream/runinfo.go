@@ -38,6 +38,7 @@ const (
 	pseudonymFile = secretDir + "/pseudonym.key"
 	writerFile    = secretDir + "/postgres-writer.url"
 	readerFile    = secretDir + "/postgres-reader.url"
+	jobsFile      = secretDir + "/postgres-jobs.url"
 	ownerFile     = secretDir + "/postgres-owner.url"
 )
 
@@ -119,6 +120,6 @@ func (cfg *Config) applyDir(dir string) {
 	}
 	cfg.Producer.PseudonymKeyFile = at(pseudonymFile)
 	cfg.SinkPostgres.WriterURLFile, cfg.SinkPostgres.ReaderURLFile = at(writerFile), at(readerFile)
-	cfg.SinkPostgres.OwnerURLFile = at(ownerFile)
+	cfg.SinkPostgres.OwnerURLFile, cfg.SinkPostgres.JobsURLFile = at(ownerFile), at(jobsFile)
 	cfg.API.LocalKeyFile = at(tokenKeyFile)
 }

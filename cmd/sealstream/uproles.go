@@ -69,7 +69,7 @@ func (u *up) startAPI(ctx context.Context, rt *runtime) error {
 		return err
 	}
 	addr := make(chan net.Addr, 1)
-	part := apiPart{cfg: u.cfg.API, readerURL: url.Reveal(), resolver: u.registry, producer: u.producer, keyer: u.keyer,
+	part := apiPart{cfg: u.cfg.API, whole: u.cfg, readerURL: url.Reveal(), resolver: u.registry, producer: u.producer, keyer: u.keyer,
 		metrics: u.reg, listening: func(a net.Addr) { addr <- a },
 		checks: []check{{"broker_disk", func(context.Context) error { return u.broker.Err() }}}}
 	if part.cfg.Listen == "" {
