@@ -17,10 +17,11 @@ import (
 
 // ReaderOptions sets up a [Reader].
 type ReaderOptions struct {
-	URL     string         // of the database, as sealstream_reader
-	Codec   *schemas.Codec // decodes event values
-	Timeout time.Duration  // of one statement in the server; 0 = 10 s
-	Conns   int            // connections at most; 0 = 8
+	URL     string                 // of the database, as sealstream_reader
+	Again   func() (string, error) // the URL as it is now: each new connection takes user and password from it; nil: URL
+	Codec   *schemas.Codec         // decodes event values
+	Timeout time.Duration          // of one statement in the server; 0 = 10 s
+	Conns   int                    // connections at most; 0 = 8
 }
 
 // Reader answers queries over stored events. Errors: sinks.ErrNotFound; one that is a
@@ -45,6 +46,7 @@ func NewReader(ctx context.Context, o ReaderOptions) (*Reader, error) {
 		o.Timeout = 10 * time.Second
 	}
 	prepare(cfg.ConnConfig, "sealstream reader")
+	relogin(cfg, o.Again)
 	cfg.ConnConfig.RuntimeParams["statement_timeout"] = fmt.Sprint(o.Timeout.Milliseconds())
 	cfg.ConnConfig.RuntimeParams["default_transaction_read_only"] = "on"
 	// A plan that is good for one filter value is not for another.
@@ -224,4 +226,17 @@ func scanLedger(row pgx.CollectableRow) (sinks.LedgerInfo, error) {
 		}
 	}
 	return info, nil
+}
+
+// Positions returns the stored offsets of a sink; 0 for a partition of which nothing is
+// stored.
+func (r *Reader) Positions(ctx context.Context, sink string, ps []sinks.Partition) (map[sinks.Partition]int64, error) {
+	at, err := positions(ctx, r.pool, sink, ps)
+	return at, readError(err)
+}
+
+// CountEvents says how many rows have one of the event ids.
+func (r *Reader) CountEvents(ctx context.Context, ids []string) (n int, err error) {
+	err = r.pool.QueryRow(ctx, "SELECT count(*) FROM public.events WHERE event_id = ANY($1)", ids).Scan(&n)
+	return n, readError(err)
 }
