@@ -57,6 +57,7 @@ func modes() []mode {
 		{"topics", "create|check|list|--acls", "make and check topics, print what each role may do", runTopics},
 		{"database", "migrate", "make the tables, or bring them up to date", runDatabase},
 		{"ingest", "--format F PATH...|-", "bring files of events in, each event once", runIngest},
+		{"bench-path", "--yes [--events N]", "measure your own installation, end to end", runBenchPath},
 		{"generate", "[--count N] [--rate R]", "make realistic events, to a topic or to standard output", runGenerate},
 		{"rejects", "list|show", "look at records that a sink could not hold", runRejects},
 		{"order", "resume", "let a stopped partition go on", runOrder},
