@@ -68,6 +68,10 @@ func kafkaHint(k *KafkaConfig, err error) string {
 	if _, ok := errors.AsType[*kgo.ErrFirstReadEOF](err); ok {
 		return fmt.Sprintf("the brokers end the connection at once: does the port want TLS (kafka.tls.enabled is %v) or a user (kafka.sasl.mechanism is %q)?", k.TLS.Enabled, k.SASL.Mechanism)
 	}
+	// The client takes the first bytes of a TLS alert for a length, and says so in words only.
+	if !k.TLS.Enabled && strings.Contains(err.Error(), "tls alert record") {
+		return "the brokers' port speaks TLS: set kafka.tls.enabled to true"
+	}
 	return ""
 }
 

@@ -55,25 +55,31 @@ func (r *runtime) refused(ctx context.Context, err error) error {
 	return no
 }
 
+// watchEvery is the time between two looks of watchTopics.
+const watchEvery = 5 * time.Second
+
 // watchTopics raises an alarm when a topic disappears or gets a setting that would lose
 // or refuse evidence, for as long as that stands. Each look is a connection of its own,
 // so a password that the brokers take no more is seen before it is needed.
 func watchTopics(ctx context.Context, r *runtime) {
 	const stage, key, kind = "topics", "all", "topics_wrong"
-	tick := time.NewTicker(10 * time.Second)
-	defer tick.Stop()
+	next := time.NewTimer(watchEvery)
+	defer next.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-next.C:
 		}
 		cctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 		problems, err := stream.CheckTopics(cctx, r.kafka, r.topics, r.roles...)
 		refused := r.refused(cctx, err)
 		cancel()
+		next.Reset(watchEvery)
 		switch {
+		case ctx.Err() != nil: // what was cut off says nothing
 		case err != nil && refused != nil:
+			next.Reset(watchEvery / 5) // somebody is mending it
 			r.alarms.Raise(stream.Alarm{Stage: brokersStage, Key: "all", Kind: kindRefused, Detail: refused.Error()})
 		case err != nil: // brokers that do not answer are for /readyz to say
 		case len(problems) == 0:

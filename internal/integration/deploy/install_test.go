@@ -221,6 +221,8 @@ func (in *install) until(what string, ok func() bool) {
 	in.t.Helper()
 	ctx, cancel := context.WithTimeout(in.t.Context(), 60*time.Second)
 	defer cancel()
+	began := time.Now()
+	defer func() { in.t.Logf("%s: %.1f s", what, time.Since(began).Seconds()) }()
 	if err := testbed.Until(ctx, func() (bool, error) { return ok(), nil }); err != nil {
 		in.t.Fatalf("%s: %v", what, err)
 	}

@@ -24,6 +24,7 @@ import (
 // TestEachACLIsNeeded takes each printed ACL away, one operation at a time, and finds
 // that its role cannot do what it is there for any more.
 func TestEachACLIsNeeded(t *testing.T) {
+	t.Parallel()
 	in := lay(t, newBed(t), shared(t))
 	all := in.printed()
 	in.grant(all...)

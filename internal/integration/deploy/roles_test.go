@@ -28,6 +28,7 @@ func shared(t *testing.T) cluster {
 // TestRolesWithTheirACLs runs two of each role with exactly the ACLs that are printed,
 // and does with each principal what it is there for.
 func TestRolesWithTheirACLs(t *testing.T) {
+	t.Parallel()
 	in := lay(t, newBed(t), shared(t))
 	in.grant(in.printed()...)
 	in.must(schemas.RoleOperator, 0, "7 topics, 7 created, 0 problems", "topics", "create")

@@ -37,6 +37,7 @@ func own(t *testing.T, bed *testbed.Bed) cluster {
 // the brokers first or in the file first, and takes rights of the database away. Nothing
 // is lost, nothing is set aside, each role says what is wrong and goes on by itself.
 func TestCredentialsChange(t *testing.T) {
+	t.Parallel()
 	bed := newBed(t)
 	in := lay(t, bed, own(t, bed))
 	in.grant(in.printed()...)
