@@ -5,6 +5,8 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"os/exec"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -158,4 +160,56 @@ func TestVerifyIsTakenOver(t *testing.T) {
 		t.Errorf("cancel: %d: %s", code, text)
 	}
 	r.job(t, gone, "cancelled")
+}
+
+// TestKilledAPIsJobGoesOn kills the one of two API processes that works on a job.
+func TestKilledAPIsJobGoesOn(t *testing.T) {
+	dir := dataDir(t)
+	r := startUp(t, dir, "--without", "api")
+	sealstream(t, "generate", "--count", "600", "--data", dir).want(t, exitDone)
+	type process struct {
+		cmd *exec.Cmd
+		out *lockedBuffer
+		url string
+	}
+	var ps [2]process
+	for i := range ps {
+		p := &ps[i]
+		p.cmd, p.out = spawn(t, "sealstream", "run", "api", "--data", dir, "--listen", "127.0.0.1:0")
+		listens := regexp.MustCompile(`api listens.* address=(\S+)`)
+		until(t, "api", 30*time.Second, func() bool {
+			m := listens.FindStringSubmatch(p.out.String())
+			if m != nil {
+				p.url = "http://" + m[1]
+			}
+			return m != nil
+		})
+	}
+	r.info.API = ps[0].url
+	id := r.startJob(t, `{"rate":100}`)
+	r.info.API = ps[1].url // both know of it
+	if code, text := r.call(t, ps[1].url, http.MethodPost, "/v1/verify", `{}`); code != http.StatusConflict || !strings.Contains(text, id) {
+		t.Errorf("a second job at the other process: %d: %s", code, text)
+	}
+	working := -1
+	until(t, "somebody at work", 30*time.Second, func() bool {
+		for i := range ps {
+			if strings.Contains(ps[i].out.String(), "verification="+id) {
+				working = i
+			}
+		}
+		_, body := r.call(t, ps[1].url, http.MethodGet, "/v1/verify/"+id, "")
+		var j jobAnswer
+		return working >= 0 && json.Unmarshal([]byte(body), &j) == nil && j.Progress.PartitionsDone > 0
+	})
+	kill(ps[working].cmd)
+	began := time.Now()
+	other := &ps[1-working]
+	r.info.API = other.url
+	until(t, "the other process to go on", 40*time.Second, func() bool { return strings.Contains(other.out.String(), "verification="+id) })
+	t.Logf("taken over after %v", time.Since(began).Round(time.Millisecond))
+	end := r.job(t, id, "done")
+	if end.Result != "ok" || end.TakenUp != 2 || end.Progress.PartitionsDone != end.Progress.Partitions || end.Report.Records < 600 {
+		t.Errorf("end: %+v", end)
+	}
 }

@@ -4,15 +4,21 @@
 set -euo pipefail
 umask 077
 
+random() { head -c 24 /dev/urandom | base64 | tr '+/' '-_'; }
+at=postgres:5432/sealstream?sslmode=disable
+
+# An installation from before there were verification jobs gets this one later.
+if [ ! -e /secrets/jobs.url ]; then
+	printf 'postgres://sealstream_jobs:%s@%s\n' "$(random)" "$at" >/secrets/jobs.url
+	chown 65532:65532 /secrets/jobs.url
+fi
 if [ -e /secrets/complete ]; then
 	exit 0
 fi
 
-random() { head -c 24 /dev/urandom | base64 | tr '+/' '-_'; }
 owner=$(random)
 writer=$(random)
 reader=$(random)
-at=postgres:5432/sealstream?sslmode=disable
 
 # PostgreSQL's own user reads this one.
 printf '%s' "$owner" >/postgres-secrets/password
