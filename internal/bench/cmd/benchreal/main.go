@@ -39,8 +39,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	fs.IntVar(&o.Rate, "rate", 20_000, "`records` per second of the steady load")
 	fs.DurationVar(&o.Steady, "steady", 20*time.Second, "how long the steady load lasts")
 	fs.IntVar(&o.Kills, "kills", 5, "how `many` times the leader is killed")
-	fs.DurationVar(&o.Stuck, "stuck", 10*time.Minute, "how long PostgreSQL is stopped while memory is watched")
-	fs.IntVar(&o.StuckQPS, "stuck-rate", 2000, "`events` per second meanwhile")
+	fs.DurationVar(&o.Stuck, "memory", 10*time.Minute, "how long PostgreSQL is stopped while memory is watched")
+	fs.IntVar(&o.StuckQPS, "memory-rate", 2000, "`events` per second meanwhile")
 	fs.StringVar(&o.Binary, "binary", "", "the sealstream `binary` to measure; empty = built from this repository")
 	only := fs.String("run", "", "`parts` to measure, comma separated, of "+strings.Join(bench.RealParts(), ", ")+"; empty = all")
 	if err := fs.Parse(args); err != nil {
