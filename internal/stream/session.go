@@ -34,6 +34,7 @@ type session struct {
 	firstOnce sync.Once             // of the first assignment
 	unwritten atomic.Pointer[error] // why a record of the transaction at hand was not written
 	looked    time.Time             // when outputs that lack a partition were last asked for it
+	sawAt     time.Time             // when inputs were last looked at behind the heads
 
 	mu    sync.Mutex
 	parts map[topicPartition]*part
@@ -48,6 +49,7 @@ type part struct {
 	output processors.Output
 	fold   processors.Fold // nil while the partition is stopped
 	narrow bool            // stopped because the output lacks the partition
+	kept   int64           // what of input.Seen is committed
 
 	done     func(*kgo.Record, error)
 	in       []ledger.Record // reused between polls
@@ -156,7 +158,7 @@ func (s *session) cycle(ctx context.Context) error {
 			return err
 		}
 		if fs.NumRecords() == 0 {
-			return nil
+			return s.noteSeen(ctx)
 		}
 	}
 	if err := s.gts.Begin(); err != nil {
@@ -233,6 +235,9 @@ func (s *session) settle(committed bool) {
 			} else {
 				p.fold.Abort()
 			}
+		}
+		if committed {
+			p.kept = p.input.Seen
 		}
 		if committed && p.count > 0 {
 			p.expect = p.last + 2

@@ -285,7 +285,7 @@ func (s *session) commitStarts(req *kmsg.TxnOffsetCommitRequest) error {
 			continue
 		}
 		rp := kmsg.NewTxnOffsetCommitRequestTopicPartition()
-		rp.Partition, rp.Offset = p.id.id, p.fold.Next()
+		rp.Partition, rp.Offset, rp.Metadata = p.id.id, p.fold.Next(), p.seenText()
 		i := topicIn(req, p.id.topic, p.input.TopicID)
 		req.Topics[i].Partitions = append(req.Topics[i].Partitions, rp)
 	}
