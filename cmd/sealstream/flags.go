@@ -65,6 +65,9 @@ func (t *target) flags(fs *flag.FlagSet, e *env) {
 // load returns the configuration with what a running `up` says laid over it.
 func (t *target) load(e *env) (*Config, error) {
 	cfg, err := loadConfig(t.configFile, e.getenv)
+	if err == nil {
+		e.kafka = &cfg.Kafka
+	}
 	if err != nil || t.dataDir == "" {
 		return cfg, err
 	}

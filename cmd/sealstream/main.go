@@ -39,6 +39,8 @@ type env struct {
 	stdin  io.Reader
 	stdout io.Writer
 	stderr io.Writer
+
+	kafka *KafkaConfig // of the configuration that the mode has read; nil before
 }
 
 // mode is one thing the binary does.
@@ -71,7 +73,7 @@ func main() {
 	// tools that stop a process and its group send it twice.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, func() { time.AfterFunc(time.Second, stop) })
-	err := run(ctx, os.Args[1:], &env{os.Getenv, os.Stdin, os.Stdout, os.Stderr})
+	err := run(ctx, os.Args[1:], &env{getenv: os.Getenv, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr})
 	stop()
 	os.Exit(exitCode(os.Stderr, err))
 }
@@ -107,11 +109,23 @@ func run(ctx context.Context, args []string, e *env) error {
 	}
 	for _, m := range modes() {
 		if m.name == name {
-			return m.run(ctx, e, rest)
+			return explained(e, m.run(ctx, e, rest))
 		}
 	}
 	usage(e.stderr)
 	return fmt.Errorf("there is no mode %q", clip(name))
+}
+
+// explained puts before an error of the brokers which setting is behind it.
+func explained(e *env, err error) error {
+	var said *refusedError
+	if e.kafka == nil || errors.As(err, &said) {
+		return err
+	}
+	if hint := kafkaHint(e.kafka, err); hint != "" {
+		return &refusedError{hint, err}
+	}
+	return err
 }
 
 func usage(w io.Writer) {

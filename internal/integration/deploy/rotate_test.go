@@ -162,6 +162,11 @@ func (in *install) wrongAtStart() {
 	in.fileOf(schemas.RoleSinkPostgres, "not this one")
 	p, _ := in.start(schemas.RoleSinkPostgres, "2")
 	in.log(p, "the brokers refuse kafka.sasl.user "+in.user(schemas.RoleSinkPostgres))
+	// So do commands, each in its own words; rejects stands for them.
+	operator := in.passwordOf(schemas.RoleOperator)
+	in.fileOf(schemas.RoleOperator, "nor this one")
+	in.must(schemas.RoleOperator, 2, "the brokers refuse kafka.sasl.user "+in.user(schemas.RoleOperator), "rejects", "list")
+	in.fileOf(schemas.RoleOperator, operator)
 	in.fileOf(schemas.RoleSinkPostgres, right)
 	in.log(p, "msg=running")
 	if strings.Contains(p.Log(), right) || strings.Contains(p.Log(), "not this one") {

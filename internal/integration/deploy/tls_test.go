@@ -3,6 +3,7 @@
 package deploy
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -20,7 +21,8 @@ import (
 )
 
 // TestClientCertificates: brokers that ask for a certificate get ours, and who has none
-// is told what to set. Wrong ports and authorities are named too, by real brokers.
+// is told what to set. Wrong ports and authorities are named too, by real brokers; and
+// that these brokers keep no ACLs, which lets anybody write anything.
 func TestClientCertificates(t *testing.T) {
 	t.Parallel()
 	bed := newBed(t)
@@ -32,6 +34,7 @@ func TestClientCertificates(t *testing.T) {
 	clientCertificate(t, path)
 	k, err := bed.Kafka(t.Context(), testbed.KafkaOptions{Nodes: 1, Config: map[string]string{
 		"listener.name.sasl_ssl.ssl.client.auth": "required", "ssl.truststore.type": "PEM", "ssl.truststore.location": path("authority.pem"),
+		"authorizer.class.name": "",
 	}})
 	if err != nil {
 		t.Fatal(err)
@@ -69,6 +72,22 @@ func TestClientCertificates(t *testing.T) {
 		if r.Exit != c.exit || !strings.Contains(r.Stdout+r.Stderr, c.want) {
 			t.Errorf("%s: exit code %d, want %d and %q:\n%s%s", c.name, r.Exit, c.exit, c.want, r.Stdout, r.Stderr)
 		}
+	}
+	r, err := g.Run(t.Context(), "topics", "check")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Exit != 1 || !strings.Contains(r.Stdout, "the brokers have no authorizer") {
+		t.Errorf("topics check without an authorizer: exit code %d:\n%s%s", r.Exit, r.Stdout, r.Stderr)
+	}
+	seal, err := g.Role("seal", "1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if err := seal.WaitLog(ctx, "kind=no_authorizer"); err != nil {
+		t.Error(err)
 	}
 }
 
