@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/sealstream/sealstream/internal/verify"
@@ -59,7 +60,7 @@ func (l *log) Read(_ context.Context, p verify.Partition, fn func([]ledger.Recor
 type rows struct {
 	table  map[ledger.ID]map[uint64]ledger.Hash
 	stored int64
-	open   int
+	open   atomic.Int32
 }
 
 func (r *rows) Positions(_ context.Context, ps []sinks.Partition) (map[sinks.Partition]int64, error) {
@@ -79,7 +80,7 @@ func (r *rows) Ledgers(context.Context) ([]ledger.ID, error) {
 }
 
 func (r *rows) Compare(_ context.Context, c verify.Comparing) (verify.Comparison, error) {
-	r.open++
+	r.open.Add(1)
 	left := map[uint64]ledger.Hash{}
 	for seq, h := range r.table[c.Ledger] {
 		left[seq] = h
@@ -131,7 +132,7 @@ func (c *comparison) Finish() (fs []ledger.Finding, n verify.Counts, err error) 
 	return fs, c.n, nil
 }
 
-func (c *comparison) Close() { c.r.open-- }
+func (c *comparison) Close() { c.r.open.Add(-1) }
 
 // world is a sealed partition of n events with a row for each.
 func world(t *testing.T, n int) (*log, *rows) {
@@ -282,8 +283,8 @@ func TestRun(t *testing.T) {
 			if c.check != nil {
 				c.check(t, rep)
 			}
-			if r.open != 0 {
-				t.Errorf("%d comparisons left open", r.open)
+			if n := r.open.Load(); n != 0 {
+				t.Errorf("%d comparisons left open", n)
 			}
 		})
 	}
