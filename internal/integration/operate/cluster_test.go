@@ -216,6 +216,7 @@ func TestSealedTopicDeleted(t *testing.T) {
 			t.Errorf("finding: %+v", f)
 		}
 	}
+	s.cleared(seal, "topics_wrong", "all")
 	if gap != 1 || extra != 31 || rep.exit != 1 {
 		t.Errorf("%d GAP, %d EXTRA, exit code %d: %+v", gap, extra, rep.exit, rep)
 	}
