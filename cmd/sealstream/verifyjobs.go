@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"github.com/sealstream/sealstream/api"
-	"github.com/sealstream/sealstream/internal/secrets"
 	"github.com/sealstream/sealstream/internal/verify"
 	"github.com/sealstream/sealstream/sinks"
 	"github.com/sealstream/sealstream/sinks/postgres"
@@ -27,11 +26,12 @@ func newVerifyJobs(ctx context.Context, r *runtime, cfg *Config, reader *postgre
 	if file == "" {
 		return nil, nil
 	}
-	url, err := secrets.ReadText(file)
+	again := secretOf("sink_postgres.jobs_url_file", file)
+	url, err := again()
 	if err != nil {
-		return nil, fmt.Errorf("sink_postgres.jobs_url_file: %w", err)
+		return nil, err
 	}
-	jobs, err := postgres.NewJobs(ctx, url.Reveal())
+	jobs, err := postgres.NewJobs(ctx, url, again)
 	if err != nil {
 		return nil, err
 	}

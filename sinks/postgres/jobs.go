@@ -23,14 +23,16 @@ const keptJobs = 100
 // not depend on the clocks of the processes that share it.
 type Jobs struct{ pool *pgxpool.Pool }
 
-// NewJobs makes the store; it does not connect. url is that of sealstream_jobs.
-func NewJobs(ctx context.Context, url string) (*Jobs, error) {
+// NewJobs makes the store; it does not connect. url is that of sealstream_jobs; each new
+// connection takes user and password from what again returns, nil: from url.
+func NewJobs(ctx context.Context, url string, again func() (string, error)) (*Jobs, error) {
 	cfg, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, fmt.Errorf("postgres jobs: %w", badURL(err))
 	}
 	cfg.MaxConns = 4
 	prepare(cfg.ConnConfig, "sealstream jobs")
+	relogin(cfg, again)
 	cfg.ConnConfig.RuntimeParams["statement_timeout"] = "10000"
 	cfg.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = "10000"
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)

@@ -20,7 +20,7 @@ import (
 
 func (d *database) jobs() *postgres.Jobs {
 	d.t.Helper()
-	j, err := postgres.NewJobs(d.t.Context(), d.url(postgres.RoleJobs))
+	j, err := postgres.NewJobs(d.t.Context(), d.url(postgres.RoleJobs), nil)
 	if err != nil {
 		d.t.Fatal(err)
 	}

@@ -10,9 +10,11 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"slices"
 	"strconv"
@@ -83,12 +85,33 @@ func lay(t *testing.T, bed *testbed.Bed, on cluster) *install {
 	if err != nil {
 		t.Fatal(err)
 	}
+	in.jobs()
 	for _, r := range schemas.Roles() {
 		in.password(r, random())
 		in.fileOf(r, in.passwordOf(r))
 		in.as(r, string(r))
 	}
 	return in
+}
+
+// jobs gives verifications that the API is asked for their place in the database.
+func (in *install) jobs() {
+	in.t.Helper()
+	u, err := url.Parse(in.base.Postgres)
+	if err != nil {
+		in.t.Fatal("the superuser URL is none")
+	}
+	u.User = url.UserPassword("sealstream_jobs", random())
+	conf, err := os.ReadFile(in.base.Args[1])
+	if err != nil {
+		in.t.Fatal(err)
+	}
+	const at = "  owner_url_file: "
+	text := strings.Replace(string(conf), at, "  jobs_url_file: "+in.base.File("jobs.url")+"\n"+at, 1)
+	err = errors.Join(os.WriteFile(in.base.File("jobs.url"), []byte(u.String()+"\n"), 0o600), os.WriteFile(in.base.Args[1], []byte(text), 0o600))
+	if err != nil {
+		in.t.Fatal(err)
+	}
 }
 
 func random() string {
@@ -235,9 +258,9 @@ func (in *install) alarms(base string) string {
 }
 
 // ask makes one request; a server that is not there answers 0.
-func (in *install) ask(method, url, token string, body []byte) (int, []byte) {
+func (in *install) ask(method, to, token string, body []byte) (int, []byte) {
 	in.t.Helper()
-	req, err := http.NewRequestWithContext(in.t.Context(), method, url, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(in.t.Context(), method, to, bytes.NewReader(body))
 	if err != nil {
 		in.t.Fatal(err)
 	}
@@ -246,6 +269,9 @@ func (in *install) ask(method, url, token string, body []byte) (int, []byte) {
 	}
 	if body != nil {
 		req.Header.Set("Content-Type", "application/x-ndjson")
+		if strings.HasSuffix(to, "/verify") {
+			req.Header.Set("Content-Type", "application/json")
+		}
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {

@@ -3,6 +3,7 @@
 package deploy
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -75,6 +76,7 @@ func TestRolesWithTheirACLs(t *testing.T) {
 			t.Errorf("query by api %s: status %d: %s", slot, code, answer)
 		}
 	}
+	in.verifies(apis["1"], read)
 	in.verified()
 	in.must(schemas.RoleOperator, 0, "0 rejects", "rejects", "list")
 	in.must(schemas.RoleOperator, 0, "written at", "order", "resume", "--source", schemas.TopicAudit, "--partition", "1", "--reason", "a test", "--wait", "0s")
@@ -87,6 +89,23 @@ func TestRolesWithTheirACLs(t *testing.T) {
 		}
 	}
 	in.stop("api-1", "api-2", "seal-2", "sink-postgres-1", "sink-postgres-2")
+}
+
+// verifies has the API do it, which reads sealed topics and rejects as its own principal.
+func (in *install) verifies(base, token string) {
+	in.t.Helper()
+	code, answer := in.ask(http.MethodPost, base+"/v1/verify", token, []byte("{}"))
+	var job struct{ ID, State, Result string }
+	if err := json.Unmarshal(answer, &job); err != nil || code != http.StatusAccepted {
+		in.t.Fatalf("start a verification: status %d: %s", code, answer)
+	}
+	in.until("wait for the verification", func() bool {
+		_, answer = in.ask(http.MethodGet, base+"/v1/verify/"+job.ID, token, nil)
+		return strings.Contains(string(answer), `"state":"done"`) || strings.Contains(string(answer), `"state":"failed"`)
+	})
+	if !strings.Contains(string(answer), `"result":"ok"`) {
+		in.t.Errorf("a verification by the API: %s", answer)
+	}
 }
 
 // refusals: who is no seal cannot write what is sealed, by the brokers' own word.
