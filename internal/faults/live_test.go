@@ -18,6 +18,7 @@ import (
 	"github.com/sealstream/sealstream/internal/embedded"
 	"github.com/sealstream/sealstream/internal/stream"
 	"github.com/sealstream/sealstream/internal/testbed"
+	"github.com/sealstream/sealstream/internal/verify"
 	"github.com/sealstream/sealstream/ledger"
 	"github.com/sealstream/sealstream/processors"
 	"github.com/sealstream/sealstream/processors/seal"
@@ -32,7 +33,7 @@ import (
 func TestEvidenceOfARealRun(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	c := startParts(t, ctx)
+	c, verifier := startParts(t, ctx)
 	l := &load{run: 7}
 	w, err := newWatch(ctx, l, c)
 	if err != nil {
@@ -81,16 +82,22 @@ func TestEvidenceOfARealRun(t *testing.T) {
 	if v.Acked != int(l.sent.Load()) || v.Source != v.Acked || v.Sealed != v.Source || v.Rows != v.Sealed+25 || v.Sightings == 0 {
 		t.Errorf("judged %+v; %d were sent, and there are 25 ledgers", v, l.sent.Load())
 	}
+	if rep := verifier(); rep.Result != verify.ResultOK || int(rep.Records) != v.Rows || int(rep.Rows) != v.Rows {
+		t.Errorf("verify says %s of %d records and %d rows, the oracle counts %d rows; %v", rep.Result, rep.Records, rep.Rows, v.Rows, rep.Findings)
+	}
 	conn, err := pgx.Connect(ctx, c.postgres)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close(context.Background())
 	w.close() // it would see the damage too, and say so once more for each look
-	for _, damage := range []struct{ sql, want string }{
-		{"DELETE FROM events WHERE (ledger, seq) IN (SELECT ledger, seq FROM events WHERE seq > 0 LIMIT 1)", "1 offset ahead"},
-		{"UPDATE sink_offsets SET next_offset = next_offset - 1 WHERE (topic, partition) IN (SELECT topic, partition FROM sink_offsets WHERE topic LIKE 'audit%' LIMIT 1)", "1 row ahead"},
-		{"UPDATE events SET leaf_hash = '\\x00' WHERE (ledger, seq) IN (SELECT ledger, seq FROM events WHERE seq > 0 ORDER BY seq DESC LIMIT 1)", "1 stored wrong"},
+	for _, damage := range []struct {
+		sql, want string
+		verdict   ledger.Verdict
+	}{
+		{"DELETE FROM events WHERE (ledger, seq) IN (SELECT ledger, seq FROM events WHERE seq > 0 LIMIT 1)", "1 offset ahead", ledger.Missing},
+		{"UPDATE sink_offsets SET next_offset = next_offset - 1 WHERE (topic, partition) IN (SELECT topic, partition FROM sink_offsets WHERE topic LIKE 'audit%' LIMIT 1)", "1 row ahead", ""},
+		{"UPDATE events SET leaf_hash = '\\x00' WHERE (ledger, seq) IN (SELECT ledger, seq FROM events WHERE seq > 0 ORDER BY seq DESC LIMIT 1)", "1 stored wrong", ledger.Altered},
 	} {
 		if tag, err := conn.Exec(ctx, damage.sql); err != nil || tag.RowsAffected() != 1 {
 			t.Fatalf("%s: %v, %d rows", damage.sql, err, tag.RowsAffected())
@@ -99,11 +106,15 @@ func TestEvidenceOfARealRun(t *testing.T) {
 		if !slices.ContainsFunc(fs, func(s string) bool { return strings.HasPrefix(s, damage.want) }) {
 			t.Errorf("found %q, want one that begins %q", fs, damage.want)
 		}
+		if rep := verifier(); damage.verdict != "" && !slices.ContainsFunc(rep.Findings, func(f ledger.Finding) bool { return f.Verdict == damage.verdict }) {
+			t.Errorf("verify found %v, want one that is %s", rep.Findings, damage.verdict)
+		}
 	}
 }
 
-// startParts runs broker, database, seal and sink in this process.
-func startParts(t *testing.T, ctx context.Context) *collector {
+// startParts runs database, seal and sink in this process, and a broker unless one is
+// given. The second value verifies what they have made.
+func startParts(t *testing.T, ctx context.Context) (*collector, func() *verify.Report) {
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	bed, err := testbed.New("")
@@ -153,7 +164,7 @@ func startParts(t *testing.T, ctx context.Context) *collector {
 	for _, s := range schemas.DefaultSources() {
 		c.sources = append(c.sources, s.Name)
 	}
-	return c
+	return c, func() *verify.Report { return verified(t, ctx, kafka, pg.RoleURL(postgres.RoleReader, "reader-password", ""), c.sources) }
 }
 
 func runSeal(t *testing.T, ctx context.Context, wg *sync.WaitGroup, kafka stream.Config, log *slog.Logger) {

@@ -86,9 +86,9 @@ func Run(ctx context.Context, o Options) ([]Result, error) {
 		if r.Err != nil {
 			failed++
 			fmt.Fprintf(o.Out, "FAILED %s (seed %d): %v\n", r.Name, r.Seed, r.Err)
-			if r.Logs != "" {
-				fmt.Fprintf(o.Out, "  logs are in %s\n", r.Logs)
-			}
+		}
+		if r.Logs != "" {
+			fmt.Fprintf(o.Out, "  logs of %s are in %s\n", r.Name, r.Logs)
 		}
 		if ctx.Err() != nil {
 			return results, fmt.Errorf("stopped: %w", ctx.Err())
