@@ -164,7 +164,9 @@ func startParts(t *testing.T, ctx context.Context) (*collector, func() *verify.R
 	for _, s := range schemas.DefaultSources() {
 		c.sources = append(c.sources, s.Name)
 	}
-	return c, func() *verify.Report { return verified(t, ctx, kafka, pg.RoleURL(postgres.RoleReader, "reader-password", ""), c.sources) }
+	return c, func() *verify.Report {
+		return verified(t, ctx, kafka, pg.RoleURL(postgres.RoleReader, "reader-password", ""), c.sources)
+	}
 }
 
 func runSeal(t *testing.T, ctx context.Context, wg *sync.WaitGroup, kafka stream.Config, log *slog.Logger) {

@@ -117,7 +117,8 @@ func (p *park) copyLogs(dir string) error {
 	}
 	var errs []error
 	for id := 1; id <= p.nodes; id++ {
-		errs = append(errs, os.WriteFile(filepath.Join(dir, fmt.Sprintf("broker-%d.log", id)), []byte(p.kafka.Log(id)), 0o600))
+		raw, err := os.ReadFile(p.kafka.LogFile(id))
+		errs = append(errs, err, os.WriteFile(filepath.Join(dir, fmt.Sprintf("broker-%d.log", id)), raw, 0o600))
 	}
 	return errors.Join(errs...)
 }

@@ -254,9 +254,12 @@ func liveBrokers(ctx context.Context, addr string) (int, error) {
 	return len(resp.Brokers), nil
 }
 
+// LogFile is where a broker writes its own log.
+func (k *Kafka) LogFile(id int) string { return filepath.Join(k.node(id).dir, "server.log") }
+
 // Log is the end of a broker's own log.
 func (k *Kafka) Log(id int) string {
-	raw, err := os.ReadFile(filepath.Join(k.node(id).dir, "server.log"))
+	raw, err := os.ReadFile(k.LogFile(id))
 	if err != nil {
 		return err.Error()
 	}
