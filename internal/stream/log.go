@@ -103,9 +103,17 @@ func (l *topicLog) partition(td kadm.TopicDetail, p int32) (*partitionLog, error
 // offset to go on at. next == off means that nothing stable is there. Transaction
 // markers and aborted records are passed silently, so next may move without records.
 func (l *partitionLog) fetch(ctx context.Context, off int64, maxBytes int32) (recs []*kgo.Record, next int64, err error) {
+	return l.fetchAs(ctx, off, maxBytes, true)
+}
+
+// fetchAs is fetch; without committed it returns what is undecided or aborted, too.
+func (l *partitionLog) fetchAs(ctx context.Context, off int64, maxBytes int32, committed bool) (recs []*kgo.Record, next int64, err error) {
 	req := kmsg.NewPtrFetchRequest()
 	req.MaxWaitMillis, req.MinBytes, req.MaxBytes = 0, 0, fetchMaxBytes
-	req.IsolationLevel = 1
+	level := kgo.ReadUncommitted()
+	if committed {
+		req.IsolationLevel, level = 1, kgo.ReadCommitted()
+	}
 	req.SessionEpoch = -1
 	rt := kmsg.NewFetchRequestTopic()
 	rt.Topic, rt.TopicID = l.topic, l.tid
@@ -127,7 +135,7 @@ func (l *partitionLog) fetch(ctx context.Context, off int64, maxBytes int32) (re
 		return nil, 0, fmt.Errorf("fetch %s/%d@%d: answer does not name the partition", l.topic, l.id, off)
 	}
 	fp, next := kgo.ProcessFetchPartition(kgo.ProcessFetchPartitionOpts{
-		Offset: off, IsolationLevel: kgo.ReadCommitted(), Topic: l.topic, Partition: l.id,
+		Offset: off, IsolationLevel: level, Topic: l.topic, Partition: l.id,
 	}, &fr.Topics[0].Partitions[0], l.decomp, nil)
 	if fp.Err != nil {
 		return nil, 0, fmt.Errorf("fetch %s/%d@%d: %w", l.topic, l.id, off, fp.Err)
