@@ -314,6 +314,46 @@ func TestSourceMadeAnewStopsUntilOrdered(t *testing.T) {
 	}
 }
 
+// Behind the order a restart finds statements about the old topic in the tail, with
+// offsets that the new one has given to other records, or has not reached. They are
+// history, and nobody's forgery.
+func TestSourceMadeAnewIsResumedAfterItsOrder(t *testing.T) {
+	b := newBench(t, 1)
+	b.produce(0, 20)
+	m := b.startSeal("a")
+	b.sealedEvents(0, 20)
+	m.stop()
+	if _, err := b.admin().DeleteTopic(t.Context(), b.source); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "source made anew", func() (bool, string) {
+		rep, err := stream.EnsureTopics(t.Context(), b.cfg, b.topics, 1)
+		return err == nil && len(rep.Created) == 1, fmt.Sprint(rep, err)
+	})
+	fresh, err := kgo.NewClient(append(b.cfg.Opts(), kgo.RecordPartitioner(kgo.ManualPartitioner()))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer fresh.Close()
+	send := func(n int) {
+		for i := range n {
+			if err := fresh.ProduceSync(t.Context(), &kgo.Record{Topic: b.source, Value: fmt.Appendf(nil, "new %d", i)}).FirstErr(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	send(9)
+	m = b.startSeal("a")
+	b.order(stopped(t, m, processors.DoubtTopicID), nil)
+	b.sealedEvents(0, 29)
+	m.stop()
+
+	m = b.startSeal("a")
+	send(3)
+	b.sealedEvents(0, 32)
+	m.quiet(t)
+}
+
 // Somebody else appends a perfect next statement while the seal runs: the next
 // record would be the second of its seq, so the partition stops and stays stopped
 // over a restart.
@@ -341,6 +381,27 @@ func TestForeignStatementStopsThePartition(t *testing.T) {
 	if s := got[14]; s.Statement.Offset != 10 || string(s.Source.Value) != `{"n":0}` {
 		t.Fatalf("the successor begins with offset %d", s.Statement.Offset)
 	}
+}
+
+// The same in the middle of a transaction: the foreign statement has records of ours
+// before it and behind it, none of them committed.
+func TestForeignStatementAmongOurRecords(t *testing.T) {
+	b := newBench(t, 1)
+	b.interval = 3 * time.Second
+	b.produce(0, 10)
+	m := b.startSeal("a")
+	b.sealedEvents(0, 10)
+	b.produce(0, 5)
+	until(t, "records of an open transaction", func() (bool, string) {
+		stable, err1 := b.admin().ListCommittedOffsets(t.Context(), b.sealed())
+		ends, err2 := b.admin().ListEndOffsets(t.Context(), b.sealed())
+		s, _ := stable.Lookup(b.sealed(), 0)
+		e, _ := ends.Lookup(b.sealed(), 0)
+		return err1 == nil && err2 == nil && e.Offset >= s.Offset+5, fmt.Sprint(s.Offset, e.Offset, err1, err2)
+	})
+	b.forge()
+	b.produce(0, 5)
+	stopped(t, m, processors.DoubtFork)
 }
 
 func TestTrimmedHeadStops(t *testing.T) {

@@ -1,6 +1,7 @@
 package stream_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -61,6 +62,7 @@ type bench struct {
 	cl     *kgo.Client
 
 	sinkAlarms *stream.Alarms // of the sink started last
+	interval   time.Duration  // of transactions; 0 = 20 ms
 }
 
 func newBench(t *testing.T, partitions int32) *bench { return newBenchTB(t, partitions) }
@@ -134,7 +136,7 @@ func (b *bench) startSeal(slot string) *member {
 			Processor:    seal.New(seal.Options{Name: "test.sealstream.invalid/log", Keys: keyring(b.t)}),
 			ControlTopic: b.cfg.Prefix + schemas.TopicControl, ParseOrder: processors.ParseOrder,
 			MaxBatchBytes: func(string) int32 { return 1_048_588 + 65536 },
-			Interval:      20 * time.Millisecond,
+			Interval:      cmp.Or(b.interval, 20*time.Millisecond),
 			Alarms:        alarms, Metrics: stream.NewFoldMetrics("seal", nil), Log: log,
 		})
 	}()

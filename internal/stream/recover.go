@@ -96,7 +96,7 @@ func (s *session) recoverTopic(ctx context.Context, topic string, offsets map[in
 func (s *session) recoverPart(ctx context.Context, rec *recovery, id int32, committed int64) (int64, error) {
 	tp := topicPartition{rec.in.topic, id}
 	in, out, err := rec.read(ctx, id, committed)
-	p := &part{id: tp, out: rec.out.topic, input: in, output: out, kept: in.Seen, first: -1, last: -1, expect: out.End}
+	p := &part{id: tp, out: rec.out.topic, input: in, output: out, kept: in.Seen, first: -1, last: -1, expect: out.End, behind: out.End}
 	if err == nil {
 		p.fold, err = s.r.restore(ctx, p)
 	}
@@ -232,7 +232,12 @@ func (r *recovery) read(ctx context.Context, id int32, committed int64) (process
 	if _, ok := r.inSpans[id]; !ok {
 		return in, out, fmt.Errorf("list offsets of %s/%d: %w", r.in.topic, id, kerr.UnknownTopicOrPartition)
 	}
-	in.At = func(offset int64) (*ledger.Record, error) { return src.at(ctx, offset) }
+	in.At = func(offset int64) (*ledger.Record, error) {
+		if offset >= r.inSpans[id].stable {
+			return nil, nil // brokers answer for the end they know, so nothing was ever there
+		}
+		return src.at(ctx, offset)
+	}
 	s := r.outSpans[id]
 	out.End = s.end
 	if out.Tail, err = log.tail(ctx, s); err != nil {

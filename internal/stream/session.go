@@ -67,7 +67,8 @@ type part struct {
 
 	// expect is the output offset that our next record must get if nobody else
 	// wrote: behind our last record and its commit marker. -1 when not known.
-	expect int64
+	// behind is the first offset that was not read or written by us.
+	expect, behind int64
 }
 
 func (s *session) close() {
@@ -240,7 +241,7 @@ func (s *session) settle(committed bool) {
 			p.kept = p.input.Seen
 		}
 		if committed && p.count > 0 {
-			p.expect = p.last + 2
+			p.expect, p.behind = p.last+2, p.last+1
 		} else if !committed {
 			p.expect = -1
 		}

@@ -232,34 +232,6 @@ func (t *txn) end(ctx context.Context) error {
 	return s.reason(nil)
 }
 
-// intruder looks for committed records that others put between this transaction's
-// records and the ones before: offsets that skip more than one marker say where to
-// look. It returns the place of the first.
-func (t *txn) intruder(ctx context.Context) (string, error) {
-	for _, p := range t.s.owned() {
-		if !p.touched || p.fold == nil || p.expect < 0 || p.first <= p.expect {
-			continue
-		}
-		log := newTopicLog(t.s.adm, p.out)
-		td, _, err := log.describe(ctx)
-		if err != nil {
-			return "", err
-		}
-		pl, err := log.partition(td, p.id.id)
-		if err != nil {
-			return "", err
-		}
-		r, err := pl.first(ctx, p.expect, p.first)
-		if err != nil {
-			return "", err
-		}
-		if r != nil {
-			return fmt.Sprintf("%s/%d@%d", p.out, p.id.id, r.Offset), nil
-		}
-	}
-	return "", nil
-}
-
 func (t *txn) observe() {
 	m, total, now := t.s.r.Metrics, 0, time.Now()
 	for _, p := range t.s.owned() {

@@ -108,14 +108,15 @@ func (p *Processor) gap(in processors.Input, out processors.Output, head *ledger
 
 // explain compares what the output holds beyond the group offset with the source. A
 // transaction commits both at once, so more output than offset means a commit that
-// was cut in half, or lost group offsets; or that somebody else wrote statements.
+// was cut in half, or lost group offsets; or that somebody else wrote statements. What
+// the ledgers before said is settled, and may be about a topic that is gone.
 func (p *Processor) explain(in processors.Input, out processors.Output) error {
 	if in.Committed < 0 || in.At == nil {
 		return nil
 	}
-	for i := range out.Tail {
+	for i := lastGenesis(out.Tail); i < len(out.Tail); i++ {
 		s, err := ledger.Open(&out.Tail[i])
-		if err != nil || s.Statement.Kind != ledger.KindEvent {
+		if err != nil || s.Statement.Kind != ledger.KindEvent || s.Statement.Topic != in.TopicID {
 			continue
 		}
 		off := int64(s.Statement.Offset)
@@ -139,14 +140,7 @@ func (p *Processor) explain(in processors.Input, out processors.Output) error {
 // settled when its ledger began: by a close, or by an operator's order. It returns the
 // head, and the last salted event if there is one.
 func (p *Processor) readTail(in processors.Input, out processors.Output) (head, salted *ledger.Sealed, err error) {
-	from := 0
-	for i := len(out.Tail) - 1; i > 0; i-- {
-		if s, err := ledger.Open(&out.Tail[i]); err == nil && s.Statement.Kind == ledger.KindGenesis {
-			from = i
-			break
-		}
-	}
-	for i := from; i < len(out.Tail); i++ {
+	for i := lastGenesis(out.Tail); i < len(out.Tail); i++ {
 		r := &out.Tail[i]
 		s, err := ledger.Open(r)
 		if err != nil {
@@ -169,6 +163,16 @@ func (p *Processor) readTail(in processors.Input, out processors.Output) (head, 
 		return nil, nil, doubt(processors.DoubtMalformed, "%s/%d ends with a statement about partition %d", out.Topic, in.Partition, head.Statement.Partition)
 	}
 	return head, salted, nil
+}
+
+// lastGenesis is where the last ledger of the tail begins, 0 if it began before.
+func lastGenesis(tail []ledger.Record) int {
+	for i := len(tail) - 1; i > 0; i-- {
+		if s, err := ledger.Open(&tail[i]); err == nil && s.Statement.Kind == ledger.KindGenesis {
+			return i
+		}
+	}
+	return 0
 }
 
 // checkMaster derives the salt of a sealed event again. Another master under the same
