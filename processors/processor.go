@@ -124,6 +124,7 @@ const (
 	DoubtIdentity   DoubtKind = "name_or_cluster_changed"
 	DoubtSaltKey    DoubtKind = "salt_key_missing"
 	DoubtUnsealable DoubtKind = "record_too_large_for_output"
+	DoubtUnread     DoubtKind = "recovery_failed"          // the brokers do not say what there is; tried again by itself
 	DoubtNarrow     DoubtKind = "sealed_partition_missing" // ends by itself when the output has got the partition
 )
 

@@ -37,7 +37,7 @@ type FoldOptions struct {
 	MaxBatchBytes func(topic string) int32
 
 	Interval   time.Duration // of transactions under load; default 100 ms
-	StallAfter time.Duration // "nothing recovered" alarm; default 30 s
+	StallAfter time.Duration // "nothing recovered" alarm, and how long partitions wait for one that fails; default 30 s
 	TxnRecords int           // cap of one transaction; default 200,000
 	TxnBytes   int           // cap of one transaction, uncompressed; default 96 MiB
 
@@ -88,6 +88,8 @@ type foldRunner struct {
 	orders  map[topicPartition][]processors.Order // seen in the control topic, newest last
 	stopped map[topicPartition]stoppedPartition   // waiting for an order
 	refused map[topicPartition]refusal            // resting: the output refuses a record
+	failing map[string]*failing                   // input topics that cannot be recovered
+	sick    time.Time                             // since when nothing is recovered, over sessions; zero = something is
 	bigTill time.Time                             // until then sessions take records of any size
 }
 
@@ -110,6 +112,7 @@ func RunFold(ctx context.Context, o FoldOptions) error {
 		orders:  map[topicPartition][]processors.Order{},
 		stopped: map[topicPartition]stoppedPartition{},
 		refused: map[topicPartition]refusal{},
+		failing: map[string]*failing{},
 	}
 	var watch sync.WaitGroup
 	defer watch.Wait()
@@ -190,6 +193,9 @@ func (r *foldRunner) session(ctx context.Context, restart <-chan struct{}) error
 		if r.retryRefused() {
 			return plannedRestart("a refused record is tried again")
 		}
+		if r.retryResting() {
+			return plannedRestart("partitions that could not be recovered are tried again")
+		}
 	}
 }
 
@@ -226,7 +232,7 @@ func (r *foldRunner) open(ctx context.Context) (*session, error) {
 	if boot != "" {
 		s.txID += "-" + boot
 	}
-	s.stall = time.AfterFunc(r.StallAfter, s.stalled)
+	s.stall = time.AfterFunc(r.patience(), s.stalled)
 	s.gts, err = kgo.NewGroupTransactSession(s.options()...)
 	if err != nil {
 		s.stall.Stop()

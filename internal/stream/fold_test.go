@@ -383,6 +383,30 @@ func TestForeignStatementStopsThePartition(t *testing.T) {
 	}
 }
 
+// A topic that cannot be recovered holds no other one, and goes on when it can be.
+func TestWhatCannotBeRecoveredRestsAlone(t *testing.T) {
+	b := newBench(t, 2)
+	b.stallAfter = time.Second
+	b.produce(0, 3)
+	if _, err := b.admin().DeleteTopic(t.Context(), b.sealed()); err != nil {
+		t.Fatal(err)
+	}
+	control := b.cfg.Prefix + schemas.TopicControl
+	b.send(&kgo.Record{Topic: control, Value: []byte("{}")})
+	m := b.startSeal("a")
+	until(t, "the control topic is sealed", func() (bool, string) {
+		n := len(b.readAll(schemas.SealedName(control), 0))
+		return n == 2, fmt.Sprint(n, " records") // genesis and the event
+	})
+	stopped(t, m, processors.DoubtUnread)
+	until(t, "sealed topic made anew", func() (bool, string) {
+		rep, err := stream.EnsureTopics(t.Context(), b.cfg, b.topics, 1)
+		return err == nil && len(rep.Created) == 1, fmt.Sprint(rep, err)
+	})
+	b.sealedEvents(0, 3)
+	m.quiet(t)
+}
+
 // The same in the middle of a transaction: the foreign statement has records of ours
 // before it and behind it, none of them committed.
 func TestForeignStatementAmongOurRecords(t *testing.T) {

@@ -63,6 +63,7 @@ type bench struct {
 
 	sinkAlarms *stream.Alarms // of the sink started last
 	interval   time.Duration  // of transactions; 0 = 20 ms
+	stallAfter time.Duration  // 0 = 30 s
 }
 
 func newBench(t *testing.T, partitions int32) *bench { return newBenchTB(t, partitions) }
@@ -136,7 +137,7 @@ func (b *bench) startSeal(slot string) *member {
 			Processor:    seal.New(seal.Options{Name: "test.sealstream.invalid/log", Keys: keyring(b.t)}),
 			ControlTopic: b.cfg.Prefix + schemas.TopicControl, ParseOrder: processors.ParseOrder,
 			MaxBatchBytes: func(string) int32 { return 1_048_588 + 65536 },
-			Interval:      cmp.Or(b.interval, 20*time.Millisecond),
+			Interval:      cmp.Or(b.interval, 20*time.Millisecond), StallAfter: b.stallAfter,
 			Alarms:        alarms, Metrics: stream.NewFoldMetrics("seal", nil), Log: log,
 		})
 	}()

@@ -141,7 +141,7 @@ func (s *session) assigned(ctx context.Context, _ *kgo.Client, m map[string][]in
 		s.healthy()
 		return
 	}
-	s.stall.Reset(s.r.StallAfter)
+	s.stall.Reset(s.r.patience())
 }
 
 // revoked forgets partitions; records of them still in hand are ignored, and the
@@ -176,10 +176,14 @@ func (r *foldRunner) disownOthers(mine map[string]map[int32]kgo.Offset) {
 	}
 }
 
-// disown drops what this member says about a partition that another now owns.
+// disown drops what this member says about a partition that another now owns. What its
+// input lost stays: nobody else knows of it, and it is as true as before.
 func (r *foldRunner) disown(tp topicPartition) {
 	r.mu.Lock()
+	st, stopped := r.stopped[tp]
 	delete(r.stopped, tp)
 	r.mu.Unlock()
-	r.Alarms.Clear(r.Stage, tp.String(), "")
+	if stopped {
+		r.Alarms.Clear(r.Stage, tp.String(), string(st.kind))
+	}
 }

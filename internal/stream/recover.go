@@ -30,15 +30,8 @@ func (s *session) recoverAssigned(ctx context.Context, offsets map[string]map[in
 	}
 	s.firstOnce.Do(func() { s.r.disownOthers(offsets) })
 	for topic, ps := range offsets {
-		for attempt := 0; ; attempt++ {
-			err := s.recoverTopic(ctx, topic, ps)
-			if err == nil {
-				break
-			}
-			s.r.Log.WarnContext(ctx, "recovery failed, trying again", "topic", topic, "err", err)
-			if perr := pause(ctx, backoff(attempt)); perr != nil {
-				return nil, fmt.Errorf("recover %s: %w", topic, errors.Join(err, perr))
-			}
+		if err := s.recoverPatiently(ctx, topic, ps); err != nil {
+			return nil, err
 		}
 	}
 	s.healthy()
@@ -47,23 +40,30 @@ func (s *session) recoverAssigned(ctx context.Context, offsets map[string]map[in
 	return offsets, nil
 }
 
-func (s *session) recoverTopic(ctx context.Context, topic string, offsets map[int32]kgo.Offset) error {
+// recoverTopic recovers what it can and returns why the rest could not be.
+func (s *session) recoverTopic(ctx context.Context, topic string, offsets map[int32]kgo.Offset) map[int32]error {
+	ids := slices.Sorted(maps.Keys(offsets))
+	failed := map[int32]error{}
+	all := func(err error) map[int32]error {
+		for _, id := range ids {
+			failed[id] = err
+		}
+		return failed
+	}
 	out := s.r.Pairs[topic]
 	rec, err := newRecovery(ctx, s.adm, topic, out)
 	if err != nil {
-		return err
+		return all(err)
 	}
 	if rec.seen, err = seenOf(ctx, s.adm, s.r.Kafka.Prefix+s.r.Stage, topic); err != nil {
-		return err
+		return all(err)
 	}
-	ids := slices.Sorted(maps.Keys(offsets))
 	if err := rec.settle(ctx, ids); err != nil {
-		return err
+		return all(err)
 	}
 	var (
 		wg   sync.WaitGroup
 		mu   sync.Mutex
-		errs []error
 		from = make(map[int32]int64, len(ids))
 		sem  = make(chan struct{}, 8)
 	)
@@ -77,7 +77,7 @@ func (s *session) recoverTopic(ctx context.Context, topic string, offsets map[in
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
-				errs = append(errs, err)
+				failed[p] = err
 				return
 			}
 			from[p] = next
@@ -89,7 +89,7 @@ func (s *session) recoverTopic(ctx context.Context, topic string, offsets map[in
 		// rewind to 0, not to our start, when the first transaction aborts.
 		offsets[p] = kgo.NewOffset().At(next).WithEpoch(-1)
 	}
-	return errors.Join(errs...)
+	return failed
 }
 
 // recoverPart builds the part and returns the offset to consume from.

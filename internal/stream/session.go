@@ -101,7 +101,21 @@ func (s *session) stalled() {
 		Detail: fmt.Sprintf("no partition was recovered for %v: the group does not settle, or a transaction on the output stays open", s.r.StallAfter)})
 }
 
+// patience is how long nothing may still be recovered before the alarm. It goes on over
+// sessions and assignments: members that disturb each other have many of them.
+func (r *foldRunner) patience() time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.sick.IsZero() {
+		r.sick = time.Now()
+	}
+	return max(0, r.StallAfter-time.Since(r.sick))
+}
+
 func (s *session) healthy() {
+	s.r.mu.Lock()
+	s.r.sick = time.Time{}
+	s.r.mu.Unlock()
 	s.stall.Stop()
 	s.r.Alarms.Clear(s.r.Stage, s.r.Slot, "nothing_recovered")
 }
