@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/sealstream/sealstream/internal/testbed"
 )
@@ -66,13 +65,4 @@ func (s *scene) stands() error {
 		errs = append(errs, alive(p))
 	}
 	return errors.Join(errs...)
-}
-
-// baseRole is the process of a role that the case has not asked to run itself.
-func (s *scene) baseRole(role string) *testbed.Proc {
-	i := slices.IndexFunc(s.base, func(p *testbed.Proc) bool { return what(p) == role })
-	if i < 0 {
-		panic("faults: no base process of role " + role)
-	}
-	return s.base[i]
 }

@@ -77,7 +77,7 @@ func TestJobLife(t *testing.T) {
 	if err != nil || c == nil || c.State != sinks.VerificationRunning || c.TakenUp != 1 || c.Idle != 1 {
 		t.Fatalf("claim: %+v, %v", c, err)
 	}
-	if plan, parts, err := j.Load(ctx, c); plan != nil || parts != nil && len(parts) > 0 || err != nil {
+	if plan, parts, err := j.Load(ctx, c); plan != nil || len(parts) > 0 || err != nil {
 		t.Errorf("nothing kept: %s, %s, %v", plan, parts, err)
 	}
 	if err := j.SavePlan(ctx, c, []byte(`{"a": 1}`)); err != nil {
