@@ -143,7 +143,8 @@ func (l *partitionLog) fetchAs(ctx context.Context, off int64, maxBytes int32, c
 	return fp.Records, next, nil
 }
 
-// first returns the first data record in [from, to), or nil.
+// first returns the first data record in [from, to), or nil. All of that must be known to
+// be stable.
 func (l *partitionLog) first(ctx context.Context, from, to int64) (*kgo.Record, error) {
 	for off := from; off < to; {
 		recs, next, err := l.fetch(ctx, off, 64<<10)
@@ -157,11 +158,18 @@ func (l *partitionLog) first(ctx context.Context, from, to int64) (*kgo.Record, 
 			return nil, nil
 		}
 		if next <= off {
-			return nil, nil
+			return nil, l.lagging(off, to)
 		}
 		off = next
 	}
 	return nil, nil
+}
+
+// lagging is what a walk ends with that finds nothing at off, although the log is known
+// to be stable up to end: a leader that has just become one may not know yet how far its
+// log is stable. To take that for the end would hide what is there.
+func (l *partitionLog) lagging(off, end int64) error {
+	return fmt.Errorf("read %s/%d: nothing readable at %d although %d is stable", l.topic, l.id, off, end)
 }
 
 // search finds the first record in [from, to) for which match is true, by halving:
@@ -216,7 +224,7 @@ func (l *partitionLog) tail(ctx context.Context, s span) ([]ledger.Record, error
 				got = append(got[:0:0], got[len(got)-256:]...)
 			}
 			if next <= off {
-				break
+				return nil, l.lagging(off, hi)
 			}
 			off = next
 		}
