@@ -105,7 +105,6 @@ func killUp(ctx context.Context, s *scene) error {
 		if err := pass(ctx, s.between(0, 1500*time.Millisecond)); err != nil {
 			return err
 		}
-		s.watch.begin()
 		if err := s.strike(s.up.Proc); err != nil {
 			return err
 		}
@@ -122,10 +121,11 @@ func killUp(ctx context.Context, s *scene) error {
 			}
 			early++
 		}
+		s.begin(upAgain, "")
 		if err := s.startUp(ctx); err != nil {
 			return err
 		}
-		if err := s.back(ctx, 45*time.Second); err != nil {
+		if err := s.back(ctx, slowest); err != nil {
 			return err
 		}
 	}
@@ -149,7 +149,6 @@ func terminateUp(ctx context.Context, s *scene) error {
 		if err := alive(s.up.Proc); err != nil {
 			return err
 		}
-		s.watch.begin()
 		began := time.Now()
 		tctx, cancel := context.WithTimeout(ctx, stopDeadline)
 		code, err := s.up.Terminate(tctx)
@@ -162,10 +161,11 @@ func terminateUp(ctx context.Context, s *scene) error {
 		}
 		s.timed("stopped", began)
 		s.struck("SIGTERM of up")
+		s.begin(upAgain, "")
 		if err := s.startUp(ctx); err != nil {
 			return err
 		}
-		if err := s.back(ctx, 45*time.Second); err != nil {
+		if err := s.back(ctx, slowest); err != nil {
 			return err
 		}
 	}
@@ -192,7 +192,6 @@ func killSeal(ctx context.Context, s *scene) error {
 		if err := pass(ctx, s.between(0, 700*time.Millisecond)); err != nil {
 			return err
 		}
-		s.watch.begin()
 		if err := s.strike(p); err != nil {
 			return err
 		}
@@ -210,7 +209,7 @@ func killSeal(ctx context.Context, s *scene) error {
 		if p, err = s.role(roleSeal, "a"); err != nil {
 			return err
 		}
-		if err := s.back(ctx, 30*time.Second); err != nil {
+		if err := s.back(ctx, slowest); err != nil {
 			return err
 		}
 	}
@@ -260,11 +259,11 @@ func members(role, group string) func(context.Context, *scene) error {
 			if b, err = s.join(ctx, role, group, "b"); err != nil {
 				return err
 			}
-			s.begin(goneForGood, role)
 			if err := s.strike(a); err != nil {
 				return err
 			}
-			if err := s.back(ctx, 40*time.Second); err != nil {
+			s.begin(goneForGood, role)
+			if err := s.back(ctx, slowest); err != nil {
 				return fmt.Errorf("%s a was killed, b must take over: %w", role, err)
 			}
 			if a, err = s.join(ctx, role, group, "a"); err != nil {
@@ -281,9 +280,9 @@ func members(role, group string) func(context.Context, *scene) error {
 	}
 }
 
-// join starts one more member and waits until it owns partitions and all flows.
+// join starts one more member and waits until it owns partitions, and then until all
+// flows: until it owns some, the others may still do all the work.
 func (s *scene) join(ctx context.Context, role, group, slot string) (*testbed.Proc, error) {
-	s.watch.begin()
 	began := time.Now()
 	p, err := s.role(role, slot)
 	if err != nil {
@@ -292,25 +291,26 @@ func (s *scene) join(ctx context.Context, role, group, slot string) (*testbed.Pr
 	if err := s.shared(ctx, group, slot); err != nil {
 		return nil, errors.Join(err, alive(p))
 	}
-	s.timed("joined", began)
+	s.begin(joined, role)
+	s.timed("from its start until a new member owns partitions", began)
 	s.struck("a " + role + " joins")
-	return p, s.back(ctx, 40*time.Second)
+	return p, errors.Join(s.back(ctx, slowest), alive(p))
 }
 
 // leave stops a member with SIGTERM and waits until the others have its partitions.
 func (s *scene) leave(ctx context.Context, p *testbed.Proc) error {
-	s.watch.begin()
 	tctx, cancel := context.WithTimeout(ctx, stopDeadline)
 	defer cancel()
 	code, err := p.Terminate(tctx)
 	if err != nil {
 		return err
 	}
+	s.begin(left, what(p)) // not before: until its end it drains
 	if code != 0 {
 		return fmt.Errorf("%s: SIGTERM, exit code %d; its log ends with:\n%s", p.Name, code, p.Tail())
 	}
 	s.struck("SIGTERM of " + what(p))
-	if err := s.back(ctx, 40*time.Second); err != nil {
+	if err := s.back(ctx, slowest); err != nil {
 		return fmt.Errorf("%s has left, others must take over: %w", p.Name, err)
 	}
 	return nil
@@ -354,15 +354,15 @@ func (s *scene) twin(ctx context.Context, role string, a *testbed.Proc) error {
 	if err := alive(a); err != nil {
 		return err
 	}
-	s.watch.begin()
-	if err := a.Stop(); err != nil {
+	if err := freeze(ctx, a); err != nil {
 		return err
 	}
+	s.begin(replaced, role)
 	b, err := s.role(role, "a")
 	if err != nil {
 		return err
 	}
-	if err := s.back(ctx, 45*time.Second); err != nil {
+	if err := s.back(ctx, slowest); err != nil {
 		return fmt.Errorf("%s sleeps, another under its identity must take over: %w", a.Name, errors.Join(err, alive(b)))
 	}
 	s.struck("twin of a sleeping " + role)
@@ -372,13 +372,11 @@ func (s *scene) twin(ctx context.Context, role string, a *testbed.Proc) error {
 	if err := pass(ctx, s.between(time.Second, 4*time.Second)); err != nil {
 		return err
 	}
-	s.watch.begin()
 	if err := errors.Join(a.Kill(), alive(b)); err != nil {
 		return err
 	}
-	rctx, cancel := context.WithTimeout(ctx, 45*time.Second)
-	defer cancel()
-	if _, err := s.watch.recovered(rctx, s.topics()); err != nil {
+	s.begin(replaced, role)
+	if err := s.back(ctx, slowest); err != nil {
 		return fmt.Errorf("the sleeper is dead, its twin must go on: %w", errors.Join(err, alive(b)))
 	}
 	return nil
@@ -407,12 +405,12 @@ func (s *scene) sleepPast(ctx context.Context, p *testbed.Proc) error {
 	if err := alive(p); err != nil {
 		return err
 	}
-	s.begin(goneForGood, what(p))
 	began := time.Now()
-	if err := p.Stop(); err != nil {
+	if err := freeze(ctx, p); err != nil {
 		return err
 	}
-	if err := s.back(ctx, 45*time.Second); err != nil {
+	s.begin(goneForGood, what(p))
+	if err := s.back(ctx, slowest); err != nil {
 		return fmt.Errorf("%s sleeps, others must take over: %w", p.Name, err)
 	}
 	if err := pass(ctx, session+time.Second-time.Since(began)); err != nil {
@@ -422,17 +420,28 @@ func (s *scene) sleepPast(ctx context.Context, p *testbed.Proc) error {
 	return nil
 }
 
+// freeze stops a process and waits until each of its threads has stopped: the signal
+// alone lets what runs go on for a moment.
+func freeze(ctx context.Context, p *testbed.Proc) error {
+	if err := p.Stop(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if err := until(ctx, func() (bool, error) { return frozen(p.PID()) }); err != nil {
+		return fmt.Errorf("%s got SIGSTOP and goes on: %w", p.Name, err)
+	}
+	return nil
+}
+
 // wake lets a sleeper go on: it must come to terms with having lost everything.
 func (s *scene) wake(ctx context.Context, p *testbed.Proc, group string) error {
-	s.watch.begin()
 	if err := p.Continue(); err != nil {
 		return err
 	}
 	if err := s.shared(ctx, group, "a", "b"); err != nil {
 		return errors.Join(fmt.Errorf("%s woke up and must join again: %w", p.Name, err), alive(p))
 	}
-	ctx, cancel := context.WithTimeout(ctx, 40*time.Second)
-	defer cancel()
-	_, err := s.watch.recovered(ctx, s.topics())
-	return errors.Join(err, alive(p))
+	s.begin(joined, what(p)) // not before: until it owns some, the other does all the work
+	return errors.Join(s.back(ctx, slowest), alive(p))
 }

@@ -81,10 +81,11 @@ func (s *scene) sinkFinds(ctx context.Context, m *missing, sink *testbed.Proc) e
 	if err != nil {
 		return fmt.Errorf("registry of the ready file: %w", err)
 	}
+	s.begin(registryBack, "")
 	if err := m.registry.open(reg.Host); err != nil {
 		return err
 	}
-	if err := s.back(ctx, 45*time.Second); err != nil {
+	if err := s.back(ctx, slowest); err != nil {
 		return errors.Join(fmt.Errorf("all servers are there now, the sink must go on: %w", err), alive(sink))
 	}
 	if err := s.settle(ctx); err != nil {

@@ -113,15 +113,15 @@ func killLeader(ctx context.Context, s *scene) error {
 		if err != nil {
 			return err
 		}
-		s.begin(brokerGone, "")
 		s.load.gap.begin()
 		if err := s.strike(s.kafka.Proc(id)); err != nil {
 			return err
 		}
+		s.begin(brokerGone, "")
 		if err := s.back(ctx, slowest); err != nil {
 			return fmt.Errorf("broker %d of three was killed, the others must take over: %w", id, err)
 		}
-		s.res.Times = append(s.res.Times, Timing{"longest time without an acknowledgement", s.load.gap.longest()})
+		s.res.Times = append(s.res.Times, Timing{"longest time without an acknowledgement, a broker killed", s.load.gap.longest()})
 		if err := errors.Join(s.kafka.Start(id), s.kafka.Ready(ctx), s.inSync(ctx), s.stands()); err != nil {
 			return err
 		}
@@ -173,17 +173,21 @@ func rollBrokers(ctx context.Context, s *scene) error {
 	}
 	for range s.n(1, 2) {
 		for id := 1; id <= 3; id++ {
-			s.begin(brokerGone, "")
+			s.load.gap.begin()
 			tctx, cancel := context.WithTimeout(ctx, 60*time.Second)
 			err := s.kafka.Terminate(tctx, id)
 			cancel()
 			if err != nil {
 				return err
 			}
+			// Not before: while it hands its partitions over, all goes on.
+			s.begin(brokerLeft, "")
 			s.struck("SIGTERM of a broker of three")
 			if err := s.back(ctx, slowest); err != nil {
 				return fmt.Errorf("broker %d has stopped, the others must take over: %w", id, err)
 			}
+			// From the order on, so that a stall while it leaves is seen as well.
+			s.res.Times = append(s.res.Times, Timing{"longest time without an acknowledgement, a broker left in order", s.load.gap.longest()})
 			if err := errors.Join(s.kafka.Start(id), s.kafka.Ready(ctx), s.inSync(ctx), s.stands()); err != nil {
 				return err
 			}
@@ -203,23 +207,21 @@ func moveCoordinators(ctx context.Context, s *scene) error {
 			if err := pass(ctx, s.between(0, time.Second)); err != nil {
 				return err
 			}
-			before, err := s.coordinators(ctx)
+			before, err := s.agreed(ctx, func(coordinating) bool { return true })
 			if err != nil {
 				return err
 			}
-			s.watch.begin()
+			began := time.Now()
 			if err := s.moveLeaders(ctx, topic); err != nil {
 				return err
 			}
-			mctx, cancel := context.WithTimeout(ctx, slowest)
-			err = until(mctx, func() (bool, error) {
-				now, err := s.coordinators(mctx)
-				return err == nil && (topic == "__consumer_offsets" && now.group != before.group || topic == "__transaction_state" && now.txn != before.txn), nil
-			})
-			cancel()
-			if err != nil {
+			if _, err = s.agreed(ctx, func(now coordinating) bool {
+				return topic == "__consumer_offsets" && now.group != before.group || topic == "__transaction_state" && now.txn != before.txn
+			}); err != nil {
 				return fmt.Errorf("the leaders of %s were moved, and the coordinators are the same: %w", topic, err)
 			}
+			s.begin(coordinatorsMoved, "") // not before: until then the old ones do the work
+			s.timed("from the order until other coordinators are named", began)
 			s.struck("coordinator moved, " + topic)
 			if err := errors.Join(s.back(ctx, slowest), s.stands()); err != nil {
 				return err
@@ -232,26 +234,54 @@ func moveCoordinators(ctx context.Context, s *scene) error {
 // coordinating are the brokers that look after the seal's group and transactions.
 type coordinating struct{ group, txn int32 }
 
+// agreed waits until every broker names the same coordinators, and those are wanted.
+func (s *scene) agreed(ctx context.Context, wanted func(coordinating) bool) (c coordinating, err error) {
+	ctx, cancel := context.WithTimeout(ctx, slowest)
+	defer cancel()
+	var last error
+	err = until(ctx, func() (bool, error) {
+		c, last = s.coordinators(ctx)
+		return last == nil && wanted(c), nil
+	})
+	if err != nil {
+		return c, errors.Join(err, last)
+	}
+	return c, nil
+}
+
 func (s *scene) coordinators(ctx context.Context) (c coordinating, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	ask := func(key string, kind int8) (int32, error) {
-		req := kmsg.NewPtrFindCoordinatorRequest()
-		req.CoordinatorKey, req.CoordinatorKeys, req.CoordinatorType = key, []string{key}, kind
-		resp, err := req.RequestWith(ctx, s.watch.cl)
-		if err != nil {
-			return 0, fmt.Errorf("find the coordinator of %s: %w", key, err)
-		}
-		for _, c := range resp.Coordinators {
-			return c.NodeID, kerr.ErrorForCode(c.ErrorCode)
-		}
-		return resp.NodeID, kerr.ErrorForCode(resp.ErrorCode)
-	}
-	if c.group, err = ask(s.prefix+schemas.GroupSeal, 0); err != nil {
+	if c.group, err = s.coordinator(ctx, s.prefix+schemas.GroupSeal, 0); err != nil {
 		return c, err
 	}
-	c.txn, err = ask(s.prefix+schemas.TransactionSeal+"base", 1)
+	c.txn, err = s.coordinator(ctx, s.prefix+schemas.TransactionSeal+"base", 1)
 	return c, err
+}
+
+// coordinator is what every broker names: the old one, too, knows that it is none.
+func (s *scene) coordinator(ctx context.Context, key string, kind int8) (int32, error) {
+	named := int32(-1)
+	for id := 1; id <= 3; id++ {
+		req := kmsg.NewPtrFindCoordinatorRequest()
+		req.CoordinatorKey, req.CoordinatorKeys, req.CoordinatorType = key, []string{key}, kind
+		resp, err := req.RequestWith(ctx, s.watch.cl.Broker(id))
+		if err != nil {
+			return 0, fmt.Errorf("ask broker %d for the coordinator of %s: %w", id, key, err)
+		}
+		at, code := resp.NodeID, resp.ErrorCode
+		for _, c := range resp.Coordinators {
+			at, code = c.NodeID, c.ErrorCode
+		}
+		if err := kerr.ErrorForCode(code); err != nil {
+			return 0, fmt.Errorf("ask broker %d for the coordinator of %s: %w", id, key, err)
+		}
+		if named >= 0 && at != named {
+			return 0, fmt.Errorf("brokers name %d and %d as the coordinator of %s", named, at, key)
+		}
+		named = at
+	}
+	return named, nil
 }
 
 // moveLeaders makes the second replica of each partition the leader.

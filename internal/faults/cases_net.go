@@ -69,7 +69,6 @@ func (s *scene) cutCommit(ctx context.Context, cut *cutter) error {
 		return err
 	}
 	before := cut.cut.Load()
-	s.watch.begin()
 	cut.arm(1)
 	cctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	err := until(cctx, func() (bool, error) { return cut.cut.Load() > before, nil })
@@ -77,6 +76,7 @@ func (s *scene) cutCommit(ctx context.Context, cut *cutter) error {
 	if err != nil {
 		return fmt.Errorf("no transaction ended, so no answer could be cut off: %w", err)
 	}
+	s.begin(wayMended, "") // the connection is cut, and the next one is good
 	s.struck("answer to the end of a transaction cut off")
 	return errors.Join(s.back(ctx, slowest), s.stands())
 }
@@ -147,7 +147,7 @@ func (s *scene) hold(ctx context.Context, w *way, b badness, where string) error
 		return err
 	}
 	err := b.felt(ctx)
-	s.watch.begin()
+	s.begin(wayMended, "")
 	w.mend(ctx)
 	if err != nil {
 		return fmt.Errorf("%s: the fault did not strike: %w", what, err)
@@ -219,7 +219,7 @@ func (s *scene) cutDatabaseCommit(ctx context.Context, w *way) error {
 	for p, next := range after {
 		moved = moved || next > before[p]
 	}
-	s.watch.begin()
+	s.begin(wayMended, "")
 	w.mend(ctx)
 	if !moved {
 		return errors.New("nothing was committed while the answers were cut off: the fault did not strike")
@@ -279,7 +279,7 @@ func stopRegistry(ctx context.Context, s *scene) error {
 		if err := s.waitsForSchemas(ctx, name); err != nil {
 			return err
 		}
-		s.watch.begin()
+		s.begin(registryBack, "")
 		if err := w.reopen(); err != nil {
 			return err
 		}

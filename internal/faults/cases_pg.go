@@ -40,12 +40,17 @@ func crashPostgres(ctx context.Context, s *scene) error {
 			return err
 		}
 		sig := []syscall.Signal{syscall.SIGQUIT, syscall.SIGKILL}[i%2]
-		s.watch.begin()
+		began := time.Now()
 		if err := syscall.Kill(pid, sig); err != nil {
 			return fmt.Errorf("signal postgres, pid %d: %w", pid, err)
 		}
+		if err := s.otherPostmaster(ctx, pid); err != nil {
+			return fmt.Errorf("postgres got %v, up must bring it back: %w", sig, err)
+		}
+		s.begin(postgresBack, "")
+		s.timed("from the signal until PostgreSQL answers again", began)
 		s.struck("signal to PostgreSQL")
-		if err := s.back(ctx, 45*time.Second); err != nil {
+		if err := s.back(ctx, slowest); err != nil {
 			return fmt.Errorf("postgres got %v, up must bring it back: %w", sig, err)
 		}
 		if err := alive(s.up.Proc); err != nil {
@@ -53,6 +58,21 @@ func crashPostgres(ctx context.Context, s *scene) error {
 		}
 	}
 	return s.settle(ctx)
+}
+
+// otherPostmaster waits until a server answers that is not the one that was signalled.
+// It does not start before every process of the old one has ended; one of a server that
+// was killed may otherwise store on for a while.
+func (s *scene) otherPostmaster(ctx context.Context, old int) error {
+	ctx, cancel := context.WithTimeout(ctx, slowest)
+	defer cancel()
+	var last error
+	err := until(ctx, func() (bool, error) {
+		var pid int
+		pid, last = s.postmaster(ctx)
+		return last == nil && pid != old, nil
+	})
+	return errors.Join(err, last)
 }
 
 // postmaster finds the server's main process.
@@ -151,19 +171,18 @@ func stopPostgres(ctx context.Context, s *scene) error {
 		if err := pass(ctx, outage-time.Since(began)); err != nil {
 			return err
 		}
-		s.watch.begin()
+		s.begin(postgresBack, "")
 		if err := start(ctx); err != nil {
 			return err
 		}
 		s.struck("PostgreSQL away for 8 s")
-		if err := s.back(ctx, 45*time.Second); err != nil {
+		if err := s.back(ctx, slowest); err != nil {
 			return fmt.Errorf("postgres is back after %v: %w", time.Since(began).Round(time.Second), err)
 		}
 		if err := s.stands(); err != nil {
 			return err
 		}
 	}
-	s.note("back counts from the database's start")
 	return s.settle(ctx)
 }
 
@@ -200,7 +219,7 @@ func revokePostgres(ctx context.Context, s *scene) error {
 			return fmt.Errorf("%s: %w", w.name, err)
 		}
 		s.struck(w.name)
-		s.watch.begin()
+		s.begin(postgresBack, "")
 		if err := s.sql(ctx, w.give); err != nil {
 			return err
 		}
@@ -366,11 +385,11 @@ func (s *scene) fill(ctx context.Context, d *disk, felt func() bool) error {
 	if err := pass(ctx, 2*time.Second); err != nil {
 		return err
 	}
-	s.watch.begin()
+	s.begin(postgresBack, "")
 	if err := d.free(); err != nil {
 		return err
 	}
-	return s.back(ctx, 60*time.Second)
+	return s.back(ctx, slowest)
 }
 
 // fillByTrigger has the database answer as if its disk were full.
@@ -394,11 +413,11 @@ func fillByTrigger(ctx context.Context, s *scene, at gatePlace) error {
 		if err := s.sealsOn(ctx); err != nil {
 			return fmt.Errorf("the disk of postgres is full, sealing must go on: %w", err)
 		}
-		s.watch.begin()
+		s.begin(postgresBack, "")
 		if err := s.dropGate(ctx, at); err != nil {
 			return err
 		}
-		if err := s.back(ctx, 45*time.Second); err != nil {
+		if err := s.back(ctx, slowest); err != nil {
 			return err
 		}
 	}

@@ -83,14 +83,10 @@ func poison(ctx context.Context, s *scene) error {
 		if err := pass(ctx, s.between(0, 400*time.Millisecond)); err != nil {
 			return err
 		}
-		s.watch.begin()
 		if err := s.strike(p); err != nil {
 			return err
 		}
-		if p, err = s.role(roleSink, "a"); err != nil {
-			return err
-		}
-		if err := s.back(ctx, 30*time.Second); err != nil {
+		if p, err = s.sinkBack(ctx); err != nil {
 			return err
 		}
 	}

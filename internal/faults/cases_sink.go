@@ -28,7 +28,6 @@ func killSink(ctx context.Context, s *scene) error {
 		if err := pass(ctx, s.between(0, 700*time.Millisecond)); err != nil {
 			return err
 		}
-		s.watch.begin()
 		if err := errors.Join(s.strike(p), s.killEarly(ctx, roleSink, "a")); err != nil {
 			return err
 		}
@@ -56,7 +55,7 @@ func (s *scene) sinkBack(ctx context.Context) (*testbed.Proc, error) {
 	if err != nil {
 		return nil, err
 	}
-	return p, s.back(ctx, 30*time.Second)
+	return p, s.back(ctx, slowest)
 }
 
 // killInside kills the sink while its rows are in the table and not committed.
@@ -65,7 +64,6 @@ func (s *scene) killInside(ctx context.Context, p *testbed.Proc) error {
 	if err != nil {
 		return err
 	}
-	s.watch.begin()
 	if err := s.strike(p); err != nil {
 		return errors.Join(err, g.open(ctx))
 	}
@@ -83,7 +81,6 @@ func (s *scene) killAtCommit(ctx context.Context, p *testbed.Proc) error {
 	if err != nil {
 		return err
 	}
-	s.watch.begin()
 	if err := s.strike(p); err != nil {
 		return errors.Join(err, g.open(ctx))
 	}
@@ -126,7 +123,6 @@ func (s *scene) killBeforeOffset(ctx context.Context, p *testbed.Proc) error {
 	if err != nil {
 		return fmt.Errorf("wait for a commit of the sink: %w", err)
 	}
-	s.watch.begin()
 	if err := s.strike(p); err != nil {
 		return err
 	}
@@ -186,18 +182,20 @@ func (s *scene) sleepInside(ctx context.Context, pair [2]*testbed.Proc) error {
 	if err := s.bothWait(ctx, g); err != nil {
 		return errors.Join(err, g.open(ctx))
 	}
-	s.watch.begin()
 	began := time.Now()
-	if err := sleeping.Stop(); err != nil {
+	if err := freeze(ctx, sleeping); err != nil {
 		return errors.Join(err, g.open(ctx))
 	}
+	s.begin(asleepInside, roleSink)
 	if err := g.open(ctx); err != nil {
 		return err
 	}
-	if err := s.back(ctx, 60*time.Second); err != nil {
+	if err := s.back(ctx, slowest); err != nil {
 		return fmt.Errorf("%s sleeps inside its transaction, the other must take over: %w", sleeping.Name, err)
 	}
-	s.timed("taken over from a sink that fell asleep inside its transaction", began)
+	if err := pass(ctx, session+time.Second-time.Since(began)); err != nil {
+		return err
+	}
 	s.struck("SIGSTOP of a sink inside its transaction")
 	if err := s.wake(ctx, sleeping, schemas.GroupPostgres); err != nil {
 		return err

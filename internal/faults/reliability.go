@@ -1,11 +1,9 @@
 package faults
 
 import (
-	"context"
 	"fmt"
 	"maps"
 	"os"
-	"os/exec"
 	"runtime"
 	"slices"
 	"strings"
@@ -15,7 +13,7 @@ import (
 // WriteReport writes what a run found as a page: machine, commit, seed, how often each
 // fault struck, what was lost, and how long take-overs took. failure is what the run
 // ended with; a page of a run that failed says so first.
-func WriteReport(ctx context.Context, path string, o Options, results []Result, failure error) error {
+func WriteReport(path string, o Options, results []Result, failure error) error {
 	var b strings.Builder
 	form := "short"
 	if o.Long {
@@ -30,9 +28,13 @@ func WriteReport(ctx context.Context, path string, o Options, results []Result, 
 	if failure != nil {
 		fmt.Fprintf(&b, "**This run failed.** %s\n\n", strings.ReplaceAll(firstLine(failure.Error()), "|", " "))
 	}
-	fmt.Fprintf(&b, "* %s form on %s, seed %d, %s\n* commit %s, %s\n* %s/%s, %d cores of %s, load at the end %s\n\n", form, ground, o.Seed,
-		time.Now().UTC().Format("2006-01-02 15:04 UTC"), said(ctx, "git", "describe", "--always", "--dirty", "--exclude", "*"), runtime.Version(),
-		runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), processor(), loadAverage())
+	fmt.Fprintf(&b, "* %s form on %s, seed %d, began %s, took %s\n* %s, run by %s\n* %s/%s, %d cores of %s, load average %s at the start and %s at the end\n",
+		form, ground, o.Seed, o.Began.UTC().Format("2006-01-02 15:04 UTC"), time.Since(o.Began).Round(time.Second), o.Commit, runtime.Version(),
+		runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), processor(), o.Load, loadAverage())
+	if o.Run != nil {
+		fmt.Fprintf(&b, "* only the cases that `%s` names\n", o.Run)
+	}
+	b.WriteString("\n")
 	writeSums(&b, results)
 	writeTakeovers(&b, results)
 	writeCases(&b, results)
@@ -48,44 +50,12 @@ func firstLine(s string) string {
 	return line
 }
 
-// said is what a program prints, or "unknown".
-func said(ctx context.Context, program string, args ...string) string {
-	out, err := exec.CommandContext(ctx, program, args...).Output()
-	if err != nil {
-		return "unknown"
-	}
-	return strings.TrimSpace(string(out))
-}
-
-func processor() string {
-	raw, _ := os.ReadFile("/proc/cpuinfo") // not there on other systems
-	for line := range strings.Lines(string(raw)) {
-		if name, ok := strings.CutPrefix(line, "model name"); ok {
-			return strings.TrimSpace(strings.TrimLeft(name, "\t :"))
-		}
-	}
-	return "an unknown kind"
-}
-
-func loadAverage() string {
-	raw, _ := os.ReadFile("/proc/loadavg")
-	if f := strings.Fields(string(raw)); len(f) > 0 {
-		return f[0]
-	}
-	return "unknown"
-}
-
 // writeSums writes what must be zero, over all cases.
 func writeSums(b *strings.Builder, results []Result) {
 	sum := map[Charge]int{}
-	acked, sealed, rows, struck, kills, failed := 0, 0, 0, 0, 0, 0
+	acked, sealed, rows, struck, failed := 0, 0, 0, 0, 0
 	for _, r := range results {
 		struck += r.Fired
-		for _, f := range r.Faults {
-			if strings.HasPrefix(f, killed) {
-				kills++
-			}
-		}
 		if r.Err != nil {
 			failed++
 		}
@@ -98,7 +68,7 @@ func writeSums(b *strings.Builder, results []Result) {
 		}
 	}
 	fmt.Fprintf(b, "%d cases, %d failed. %d faults struck, %d of them kill -9. %d events were acknowledged,\n%d were sealed, %d rows stored, the first record of each ledger among them.\n\n",
-		len(results), failed, struck, kills, acked, sealed, rows)
+		len(results), failed, struck, kills(results), acked, sealed, rows)
 	b.WriteString("| lost | doubled | unsealed | sealed twice | out of order | altered | bad link | not stored | stored twice | stored wrong | offset ahead |\n")
 	b.WriteString("|---|---|---|---|---|---|---|---|---|---|---|\n|")
 	for _, c := range []Charge{Lost, Doubled, Unsealed, SealedTwice, OutOfOrder, Altered, BadLink, NotStored, StoredTwice, StoredWrong, OffsetAhead} {
@@ -108,18 +78,16 @@ func writeSums(b *strings.Builder, results []Result) {
 }
 
 func writeTakeovers(b *strings.Builder, results []Result) {
-	b.WriteString("## How long until all goes on\n\nFrom the moment that is named until every partition has sealed new events (stored them, where\n" +
-		"the sink was hit). Promised: restarted under its identity, median 1 s and p99 5 s; gone for\ngood, session time-out of 6 s and 5 s more; nothing above 30 s.\n\n")
+	b.WriteString("## How long until all goes on\n\nFrom the moment that is named, when the fault had struck or was mended, until every partition\n" +
+		"had sealed an event that was sent after it (stored it, unless only the seal was hit). Promised:\n" +
+		"restarted under its identity, median 1 s and p99 5 s; gone for good or left in order, session\ntime-out of 6 s and 5 s more; nothing above 30 s.\n\n")
 	b.WriteString("| | times | median | p90 | p99 | max |\n|---|---|---|---|---|---|\n")
-	from := map[takeover]string{restarted: "from the start of the process", goneForGood: "from the kill", brokerBack: "from the broker's first answer", brokerGone: "from the broker's end"}
-	for _, kind := range kinds() {
-		all := takeovers(results, kind)
-		if len(all) == 0 {
-			continue
+	for _, m := range measures() {
+		if all := takeovers(results, m.kind); len(all) > 0 {
+			writeTimes(b, string(m.kind)+", "+m.from, all)
 		}
-		fmt.Fprintf(b, "| %s, %s | %d | %s | %s | %s | %s |\n", kind, from[kind], len(all),
-			seconds(quantile(all, 0.5)), seconds(quantile(all, 0.9)), seconds(quantile(all, 0.99)), seconds(quantile(all, 1)))
 	}
+	b.WriteString("\nWhat else was measured:\n\n| | times | median | p90 | p99 | max |\n|---|---|---|---|---|---|\n")
 	for _, what := range measured(results) {
 		var all []time.Duration
 		for _, r := range results {
@@ -130,10 +98,15 @@ func writeTakeovers(b *strings.Builder, results []Result) {
 			}
 		}
 		slices.Sort(all)
-		fmt.Fprintf(b, "| %s | %d | %s | %s | %s | %s |\n", what, len(all),
-			seconds(quantile(all, 0.5)), seconds(quantile(all, 0.9)), seconds(quantile(all, 0.99)), seconds(quantile(all, 1)))
+		writeTimes(b, what, all)
 	}
 	b.WriteString("\n")
+}
+
+// writeTimes writes the distribution of sorted times as a row.
+func writeTimes(b *strings.Builder, what string, all []time.Duration) {
+	fmt.Fprintf(b, "| %s | %d | %s | %s | %s | %s |\n", what, len(all),
+		seconds(quantile(all, 0.5)), seconds(quantile(all, 0.9)), seconds(quantile(all, 0.99)), seconds(quantile(all, 1)))
 }
 
 func measured(results []Result) []string {

@@ -27,6 +27,7 @@ type Options struct {
 	Keep   bool           // leave all logs
 	TmpDir string         // where beds are made; empty = the system's
 	Out    io.Writer
+	Setting
 }
 
 // Result is what came of one case.
@@ -100,7 +101,7 @@ func Run(ctx context.Context, o Options) ([]Result, error) {
 	case failed > 0:
 		return results, fmt.Errorf("%d of %d cases failed", failed, len(results))
 	}
-	return results, tooSlow(results)
+	return results, errors.Join(tooFew(&o, results), tooSlow(results))
 }
 
 func (o *Options) runCase(ctx context.Context, c *faultCase, park *park, seed uint64) Result {
@@ -153,7 +154,7 @@ func Report(w io.Writer, o Options, results []Result) {
 		form = "long"
 	}
 	fmt.Fprintf(w, "\nfaults, %s form, seed %d, %s/%s, %d cores\n", form, o.Seed, runtime.GOOS, runtime.GOARCH, runtime.NumCPU())
-	fmt.Fprintln(w, "back = from the fault until an event sent after it is sealed / stored: median and maximum of the first partition, maximum of the last")
+	fmt.Fprintln(w, "back = from when the fault had struck or was mended until an event sent after it is sealed / stored: median and maximum of the first partition, maximum of the last")
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(t, "case\tseed\tstruck\tacked\tsource\tsealed\trows\tlost\tdoubled\tbad links\tother\tset aside\tback sealed\tback stored\ttook\tresult\t")
 	for _, r := range results {

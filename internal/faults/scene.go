@@ -223,6 +223,9 @@ func (s *scene) flowing(ctx context.Context) error {
 // back waits until everything flows again after the mark that was set at the fault,
 // and keeps how long that took.
 func (s *scene) back(ctx context.Context, within time.Duration) error {
+	if s.kind == "" {
+		return errors.New("the case waits for a take-over and has not begun one")
+	}
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	r, err := s.watch.recovered(ctx, s.topics())

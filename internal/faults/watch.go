@@ -289,7 +289,7 @@ func (w *watch) begin() {
 // Recovery is how long after a fault events that were sent after it were sealed and
 // stored again: the first of any partition, and the first of the last partition.
 type Recovery struct {
-	Kind                                 takeover // of what was waited for; empty = nothing is promised
+	Kind                                 takeover // of what was waited for
 	Role                                 string   // whose end it was
 	Sealed, SealedAll, Stored, StoredAll time.Duration
 }

@@ -56,26 +56,32 @@ func run(ctx context.Context, args []string) error {
 		o.Seed = uint64(time.Now().Unix())
 	}
 	var err error
-	if o.Run, err = regexp.Compile(*only); err != nil {
-		return fmt.Errorf("-run: %w", err)
+	if *only != "" {
+		if o.Run, err = regexp.Compile(*only); err != nil {
+			return fmt.Errorf("-run: %w", err)
+		}
 	}
+	if *real && *kafka != "" {
+		return errors.New("-real starts brokers of its own: leave -kafka out")
+	}
+	var commit string
 	if o.Binary == "" {
 		bed, err := testbed.New("")
 		if err != nil {
 			return err
 		}
 		defer bed.Close(false)
-		if o.Binary, err = bed.Build(ctx); err != nil {
+		if o.Binary, commit, err = faults.BuildCommit(ctx, bed.Build); err != nil {
 			return err
 		}
+	} else if commit, err = faults.GivenCommit(ctx, o.Binary); err != nil {
+		return err
 	}
-	if *real && *kafka != "" {
-		return errors.New("-real starts brokers of its own: leave -kafka out")
-	}
+	o.Setting = faults.SettingNow(commit)
 	results, err := faults.Run(ctx, o)
 	faults.Report(os.Stdout, o, results)
 	if *report != "" && results != nil {
-		err = errors.Join(err, faults.WriteReport(ctx, *report, o, results, err))
+		err = errors.Join(err, faults.WriteReport(*report, o, results, err))
 	}
 	return err
 }
