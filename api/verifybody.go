@@ -40,6 +40,9 @@ func parseVerification(body []byte) (sinks.VerificationRequest, *problem) {
 		if err := json.Unmarshal(in[name], to); err != nil || string(in[name]) == "null" {
 			return out, badRequest("body."+name, "the member is not "+want, "give "+want+", or leave it out")
 		}
+		if list, ok := to.(*[]string); ok && len(*list) == 0 {
+			return out, badVerification("body."+name, "the list is empty, which is neither some nor all", "name some, or leave the member out to verify all")
+		}
 		if t, ok := to.(*string); ok {
 			times[name] = *t
 		}

@@ -106,6 +106,15 @@ type Origin struct {
 	Prefix  string // of the installation's topics
 }
 
+// OtherInstallation means that a destination holds what belongs to another installation.
+// Nothing in it says anything about this one.
+type OtherInstallation struct{ Theirs, Ours Origin }
+
+func (e *OtherInstallation) Error() string {
+	return fmt.Sprintf("the database belongs to the installation with kafka.prefix %q on Kafka cluster %s, and this one has kafka.prefix %q on Kafka cluster %s",
+		e.Theirs.Prefix, e.Theirs.Cluster, e.Ours.Prefix, e.Ours.Cluster)
+}
+
 // ErrMoved means that another owner has moved a partition's stored offset, or that
 // an earlier Write whose answer was lost did commit. Read Positions again.
 var ErrMoved = errors.New("stored offset has moved: another owner wrote, or an unanswered write was committed")

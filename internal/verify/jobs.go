@@ -97,12 +97,15 @@ func (r *Runner) work(ctx context.Context, c *sinks.VerificationClaim) bool {
 	cause := context.Cause(jctx)
 	cut(nil)
 	beat.Wait()
+	_, other := errors.AsType[*sinks.OtherInstallation](err)
 	end := sinks.Verification{State: sinks.VerificationDone, Progress: k.snapshot()}
 	switch {
 	case errors.Is(cause, errCancelled):
 		end.State = sinks.VerificationCancelled
 	case errors.Is(err, errDamaged):
 		end.State, end.Error = sinks.VerificationFailed, errDamaged.Error()
+	case other:
+		end.State, end.Error = sinks.VerificationFailed, err.Error() // waiting does not mend it
 	case errors.Is(cause, sinks.ErrVerificationLost) || errors.Is(err, sinks.ErrVerificationLost):
 		log.WarnContext(ctx, "verification is not this process's any more")
 		return true

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -357,6 +358,20 @@ func TestJobOfAnotherFormatFails(t *testing.T) {
 	stop := start(t, &verify.Runner{Store: s, Open: open(m, r, names)})
 	until(t, "failed", func() bool { return s.state().State == sinks.VerificationFailed })
 	stop()
+}
+
+// TestJobOverAnothersDatabaseFails: waiting does not mend it, so its author is told.
+func TestJobOverAnothersDatabaseFails(t *testing.T) {
+	m, _, _ := place(t, 1)
+	s := newStore(sinks.VerificationRequest{})
+	stop := start(t, &verify.Runner{Store: s, Open: func(context.Context, sinks.VerificationRequest) (verify.Options, func(), error) {
+		return verify.Options{}, nil, fmt.Errorf("database x: %w: mend it", &sinks.OtherInstallation{Theirs: sinks.Origin{Cluster: "c1"}, Ours: sinks.Origin{Cluster: "c2"}})
+	}})
+	until(t, "failed", func() bool { return s.state().State == sinks.VerificationFailed })
+	stop()
+	if e := s.state().Error; !strings.Contains(e, "c1") || !strings.Contains(e, "c2") || !strings.Contains(e, "mend it") || m.reads["s0.sealed"] != 0 {
+		t.Errorf("error %q", e)
+	}
 }
 
 // TestSelection: which partitions are read, and what is said of the rest.

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -11,6 +12,10 @@ import (
 	"github.com/sealstream/sealstream/ledger"
 	"github.com/sealstream/sealstream/sinks"
 )
+
+// lockBind is the key of the advisory lock under which a database is tied to an
+// installation.
+const lockBind = 8242466327370003
 
 // Bind ties the stored offsets of topics to where they come from, or says which are tied
 // to something else. A database is one installation's as a whole: verify holds every row
@@ -25,7 +30,12 @@ func (s *Sink) Bind(ctx context.Context, from sinks.Origin, topics map[string]le
 		ids[i] = topics[n].String()
 	}
 	var refused map[string]string
-	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) (err error) {
+	// Each statement has to see what was committed before it, whatever the server's default.
+	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) (err error) {
+		// Of an empty database two installations would both see that it is nobody's.
+		if _, err = tx.Exec(ctx, "SELECT pg_catalog.pg_advisory_xact_lock($1)", int64(lockBind)); err != nil {
+			return err
+		}
 		if refused, err = s.strangers(ctx, tx, from, names); err != nil || len(refused) > 0 {
 			return err
 		}
@@ -43,21 +53,57 @@ func (s *Sink) Bind(ctx context.Context, from sinks.Origin, topics map[string]le
 
 // strangers refuses all topics when the database has those of another installation.
 func (s *Sink) strangers(ctx context.Context, tx pgx.Tx, from sinks.Origin, names []string) (map[string]string, error) {
-	rows, err := tx.Query(ctx, `SELECT cluster, prefix FROM public.sink_topics
-		WHERE sink = $1 AND (cluster, prefix) <> ($2, $3) ORDER BY since LIMIT 1`, s.name, from.Cluster, from.Prefix)
-	if err != nil {
+	_, err := whose(ctx, tx, s.name, from)
+	other, ok := errors.AsType[*sinks.OtherInstallation](err)
+	if !ok {
 		return nil, err
 	}
 	refused := map[string]string{}
-	var cluster, prefix string
-	_, err = pgx.ForEachRow(rows, []any{&cluster, &prefix}, func() error {
-		for _, n := range names {
-			refused[n] = fmt.Sprintf("the database belongs to the installation with prefix %q on Kafka cluster %s, this one has prefix %q on cluster %s: give each installation a database of its own, or point kafka.brokers at the right cluster",
-				prefix, cluster, from.Prefix, from.Cluster)
-		}
-		return nil
-	})
-	return refused, err
+	for _, n := range names {
+		refused[n] = other.Error() + ": give each installation a database of its own, or point kafka.brokers at the right cluster"
+	}
+	return refused, nil
+}
+
+// whose says whether the database is already tied to an installation. When it is another
+// one than from, the error is a *sinks.OtherInstallation.
+func whose(ctx context.Context, q querier, sink string, from sinks.Origin) (tied bool, err error) {
+	rows, err := q.Query(ctx, `SELECT cluster, prefix FROM public.sink_topics
+		WHERE sink = $1 ORDER BY (cluster, prefix) = ($2, $3), since LIMIT 1`, sink, from.Cluster, from.Prefix)
+	if err != nil {
+		return false, err
+	}
+	var found sinks.Origin
+	_, err = pgx.ForEachRow(rows, []any{&found.Cluster, &found.Prefix}, func() error { tied = true; return nil })
+	if err == nil && tied && found != from {
+		err = &sinks.OtherInstallation{Theirs: found, Ours: from}
+	}
+	return tied, err
+}
+
+// CheckOrigin asks the database at url, as any role that reads, whose it is before its
+// rows are compared or shown: those of another installation would all look like
+// forgeries. When it is another one's, the error is a *sinks.OtherInstallation; tied is
+// false for a database in which nothing was stored yet.
+func CheckOrigin(ctx context.Context, url, sink string, from sinks.Origin) (tied bool, err error) {
+	cfg, err := pgx.ParseConfig(url)
+	if err != nil {
+		return false, fmt.Errorf("postgres: %w", badURL(err))
+	}
+	prepare(cfg, "sealstream origin")
+	conn, err := pgx.ConnectConfig(ctx, cfg)
+	if err != nil {
+		return false, readError(err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	if sink == "" {
+		sink = defaultSink
+	}
+	tied, err = whose(ctx, conn, sink, from)
+	if _, other := errors.AsType[*sinks.OtherInstallation](err); other {
+		return tied, err
+	}
+	return tied, readError(err)
 }
 
 // madeAnew refuses the topics whose name is known under another id.

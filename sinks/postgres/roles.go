@@ -36,7 +36,7 @@ func makeRoles(ctx context.Context, conn *pgx.Conn, passwords map[string]string)
 		}
 		verifier, err := scramVerifier(password)
 		if err != nil {
-			return fmt.Errorf("password for role %s: %w", role, err)
+			return &PasswordError{Role: role, Err: err}
 		}
 		// ALTER ROLE takes no parameters; a verifier has no character that needs quoting.
 		if _, err := conn.Exec(ctx, "ALTER ROLE "+role+" PASSWORD '"+verifier+"'"); err != nil {
@@ -61,6 +61,17 @@ func makeRoles(ctx context.Context, conn *pgx.Conn, passwords map[string]string)
 	}
 	return nil
 }
+
+// PasswordError means that a password that was given for a role is no good.
+type PasswordError struct {
+	Role string
+	Err  error
+}
+
+func (e *PasswordError) Error() string { return fmt.Sprintf("password for role %s: %v", e.Role, e.Err) }
+
+// Unwrap returns what is wrong with it.
+func (e *PasswordError) Unwrap() error { return e.Err }
 
 // scramVerifier computes what PostgreSQL stores for a password (RFC 5803).
 func scramVerifier(password string) (string, error) {
