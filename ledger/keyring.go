@@ -11,6 +11,7 @@ import (
 
 const (
 	saltKeyTag = "SEALST01/saltkey"
+	macKeyTag  = "SEALST01/mac-key"
 	masterSize = 32
 )
 
@@ -93,6 +94,22 @@ func (k *Keyring) Salter(id ID, key uint32) (*Salter, error) {
 		return nil, fmt.Errorf("salt key %d: %w", key, err) // unreachable: an HMAC-SHA256 is an AES-256 key
 	}
 	return &Salter{block: block}, nil
+}
+
+// MAC authenticates a message that the holders of a master leave for each other where
+// others can write; a *[KeyError] when the master is not held. Its key is derived under a
+// tag of its own, so that no message whatever gives a salt or the key of one.
+func (k *Keyring) MAC(key uint32, message []byte) ([sha256.Size]byte, error) {
+	if !k.Has(key) {
+		return [sha256.Size]byte{}, &KeyError{ID: key}
+	}
+	master := k.masters[key]
+	sub := hmac.New(sha256.New, master[:])
+	sub.Write([]byte(macKeyTag))
+	sub.Write(binary.BigEndian.AppendUint32(nil, key))
+	m := hmac.New(sha256.New, sub.Sum(nil))
+	m.Write(message)
+	return [sha256.Size]byte(m.Sum(nil)), nil
 }
 
 // Salter derives the salts of one ledger under one key id. It may be shared.

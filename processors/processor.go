@@ -19,9 +19,9 @@ type Input struct {
 	Topic     string
 	TopicID   ledger.TopicID
 	Partition int32
-	Start     int64 // log start offset of the input partition
-	Committed int64 // group offset, -1 when none
-	Seen      int64 // below it the input was read to its end, and held nothing but markers behind the head
+	Start     int64  // log start offset of the input partition
+	Committed int64  // group offset, -1 when none
+	Kept      string // what stands beside the group offset: [Fold.Keep] may have made it, or whoever may commit offsets
 
 	// At returns the committed record at an offset, nil when none is to be read there.
 	At func(offset int64) (*ledger.Record, error)
@@ -79,7 +79,8 @@ type Processor interface {
 
 // A Fold is the state of one partition. Methods are called from one goroutine at a time.
 type Fold interface {
-	// Next is the absolute input offset the fold continues at.
+	// Next is the absolute input offset the fold continues at, or at the log start of the
+	// input if that lies behind it.
 	Next() int64
 	// Pending returns records that must be written before any event, in the same
 	// transaction (genesis; close and genesis), or nil. Asking again before Commit
@@ -91,6 +92,9 @@ type Fold interface {
 	// Commit makes everything since the last Commit permanent; Abort forgets it.
 	Commit()
 	Abort()
+	// Keep returns the text to keep beside the group offset, that Restore may know later:
+	// from Next to seen, which lies behind it, the input held no record. Empty keeps nothing.
+	Keep(seen int64) string
 	// Lost is what the input had lost when the fold was made, nil when nothing: an alarm
 	// says so.
 	Lost() *Loss

@@ -55,7 +55,7 @@ func (s *session) recoverTopic(ctx context.Context, topic string, offsets map[in
 	if err != nil {
 		return all(err)
 	}
-	if rec.seen, err = seenOf(ctx, s.adm, s.r.Kafka.Prefix+s.r.Stage, topic); err != nil {
+	if rec.kept, err = keptOf(ctx, s.adm, s.r.Kafka.Prefix+s.r.Stage, topic); err != nil {
 		return all(err)
 	}
 	if err := rec.settle(ctx, ids); err != nil {
@@ -96,7 +96,7 @@ func (s *session) recoverTopic(ctx context.Context, topic string, offsets map[in
 func (s *session) recoverPart(ctx context.Context, rec *recovery, id int32, committed int64) (int64, error) {
 	tp := topicPartition{rec.in.topic, id}
 	in, out, err := rec.read(ctx, id, committed)
-	p := &part{id: tp, out: rec.out.topic, input: in, output: out, kept: in.Seen, first: -1, last: -1, expect: out.End, behind: out.End}
+	p := &part{id: tp, out: rec.out.topic, input: in, output: out, kept: in.Kept, first: -1, last: -1, expect: out.End, behind: out.End}
 	if err == nil {
 		p.fold, err = s.r.restore(ctx, p)
 	}
@@ -121,7 +121,7 @@ func (s *session) recoverPart(ctx context.Context, rec *recovery, id int32, comm
 		s.r.Log.InfoContext(ctx, "group offset is behind the output, following the output",
 			"topic", tp.topic, "partition", tp.id, "group_offset", committed, "next", next)
 	}
-	return p.fold.Next(), nil
+	return max(p.fold.Next(), in.Start), nil
 }
 
 // restore asks the processor, and on doubt whether an operator's order fits.
@@ -179,7 +179,7 @@ type recovery struct {
 	cluster   string
 	inSpans   map[int32]span
 	outSpans  map[int32]span
-	seen      map[int32]int64
+	kept      map[int32]string
 }
 
 func newRecovery(ctx context.Context, cl *kgo.Client, in, out string) (*recovery, error) {
@@ -213,7 +213,7 @@ func (r *recovery) settle(ctx context.Context, ids []int32) (err error) {
 func (r *recovery) read(ctx context.Context, id int32, committed int64) (processors.Input, processors.Output, error) {
 	in := processors.Input{
 		Cluster: r.cluster, Topic: r.in.topic, TopicID: ledger.TopicID(r.inDetail.ID), Partition: id,
-		Start: r.inSpans[id].start, Committed: max(committed, -1), Seen: r.seen[id],
+		Start: r.inSpans[id].start, Committed: max(committed, -1), Kept: r.kept[id],
 	}
 	out := processors.Output{Topic: r.out.topic, ID: ledger.TopicID(r.outDetail.ID)}
 	if _, ok := r.outDetail.Partitions[id]; !ok {

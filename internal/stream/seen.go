@@ -3,8 +3,6 @@ package stream
 import (
 	"context"
 	"fmt"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -15,12 +13,11 @@ import (
 // No output says that they were passed. When the input's retention takes them, its log
 // start lies beyond the head although nothing was lost, and that must not look like a
 // loss. So a member that has nothing to do looks whether the rest of an input holds no
-// record, and keeps how far that is true beside the group offset.
+// record, and keeps how far that is true beside the group offset, in words of the
+// processor: others can write there too, and what to believe is for it to say.
 
 // seenEvery is the time between two looks of a member that has nothing to do.
 const seenEvery = 5 * time.Second
-
-const seenPrefix = "seen "
 
 // noteSeen looks behind the heads, and commits what it finds.
 func (s *session) noteSeen(ctx context.Context) error {
@@ -71,11 +68,11 @@ func (s *session) lookBehind(ctx context.Context, topic string, parts []*part) (
 		return nil, err
 	}
 	for _, p := range parts {
-		if p.seenText() != nil && p.input.Seen > p.kept {
+		if text := p.keepText(); text != "" && text != p.kept {
 			found = append(found, p) // the last commit of it was aborted
 			continue
 		}
-		from, to := max(p.fold.Next(), p.input.Seen), spans[p.id.id].stable
+		from, to := max(p.fold.Next(), p.input.Start, p.seen), spans[p.id.id].stable
 		if from >= to || td.ID != [16]byte(p.input.TopicID) {
 			continue
 		}
@@ -87,33 +84,35 @@ func (s *session) lookBehind(ctx context.Context, topic string, parts []*part) (
 		if err != nil {
 			return nil, err
 		}
-		if r == nil {
-			p.input.Seen = to
+		if r != nil {
+			continue
+		}
+		p.seen = to
+		if text := p.keepText(); text != "" && text != p.kept {
 			found = append(found, p)
 		}
 	}
 	return found, nil
 }
 
-// seenText is what is kept beside the group offset.
-func (p *part) seenText() *string {
-	if p.input.Seen <= p.fold.Next() {
-		return nil
+// keepText is what belongs beside the group offset now, empty for nothing.
+func (p *part) keepText() string {
+	if p.fold == nil || p.seen <= p.fold.Next() {
+		return ""
 	}
-	return kadm.StringPtr(seenPrefix + strconv.FormatInt(p.input.Seen, 10))
+	return p.fold.Keep(p.seen)
 }
 
-// seenOf reads what was kept for the partitions of a topic.
-func seenOf(ctx context.Context, cl *kgo.Client, group, topic string) (map[int32]int64, error) {
+// keptOf reads what stands beside the group offsets of a topic.
+func keptOf(ctx context.Context, cl *kgo.Client, group, topic string) (map[int32]string, error) {
 	rs, err := kadm.NewClient(cl).FetchOffsetsForTopics(ctx, group, topic)
 	if err != nil {
-		return nil, fmt.Errorf("read what group %s has seen of %s: %w", group, topic, err)
+		return nil, fmt.Errorf("read what group %s has kept of %s: %w", group, topic, err)
 	}
-	out := map[int32]int64{}
+	out := map[int32]string{}
 	for id, r := range rs[topic] {
-		text, ok := strings.CutPrefix(r.Metadata, seenPrefix)
-		if n, err := strconv.ParseInt(text, 10, 64); ok && err == nil && r.Err == nil {
-			out[id] = n
+		if r.Err == nil {
+			out[id] = r.Metadata
 		}
 	}
 	return out, nil

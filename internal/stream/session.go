@@ -49,7 +49,8 @@ type part struct {
 	output processors.Output
 	fold   processors.Fold // nil while the partition is stopped
 	narrow bool            // stopped because the output lacks the partition
-	kept   int64           // what of input.Seen is committed
+	seen   int64           // below it this member has read the input, and found nothing behind the head
+	kept   string          // what stands beside the group offset
 
 	done     func(*kgo.Record, error)
 	in       []ledger.Record // reused between polls
@@ -252,7 +253,7 @@ func (s *session) settle(committed bool) {
 			}
 		}
 		if committed {
-			p.kept = p.input.Seen
+			p.kept = p.keepText()
 		}
 		if committed && p.count > 0 {
 			p.expect, p.behind = p.last+2, p.last+1

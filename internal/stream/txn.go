@@ -257,7 +257,10 @@ func (s *session) commitStarts(req *kmsg.TxnOffsetCommitRequest) error {
 			continue
 		}
 		rp := kmsg.NewTxnOffsetCommitRequestTopicPartition()
-		rp.Partition, rp.Offset, rp.Metadata = p.id.id, p.fold.Next(), p.seenText()
+		rp.Partition, rp.Offset, rp.Metadata = p.id.id, p.fold.Next(), nil
+		if text := p.keepText(); text != "" {
+			rp.Metadata = &text
+		}
 		i := topicIn(req, p.id.topic, p.input.TopicID)
 		req.Topics[i].Partitions = append(req.Topics[i].Partitions, rp)
 	}

@@ -12,18 +12,22 @@ type fold struct {
 	chain     *ledger.Chain
 	committed ledger.Mark
 	pending   []ledger.Record // close and genesis not committed yet
-	start     int64           // log start of the source: what is below is gone
+	keep      keeper
 	lost      *processors.Loss
 }
 
-func newFold(c *ledger.Chain, pending []ledger.Record, start int64) *fold {
-	return &fold{chain: c, committed: c.Mark(), pending: pending, start: start}
+func newFold(c *ledger.Chain, pending []ledger.Record, k keeper) *fold {
+	return &fold{chain: c, committed: c.Mark(), pending: pending, keep: k}
 }
 
 func (f *fold) Lost() *processors.Loss { return f.lost }
 
-// Next is the source offset behind the head, or the log start if the source has lost more.
-func (f *fold) Next() int64 { return max(f.chain.Next(), f.start) }
+// Next is the source offset behind the head.
+func (f *fold) Next() int64 { return f.chain.Next() }
+
+func (f *fold) Keep(seen int64) string {
+	return f.keep.text(f.chain.Head(), seen, f.keep.keys.Active())
+}
 
 func (f *fold) Pending() []ledger.Record { return f.pending }
 

@@ -86,10 +86,10 @@ func (p *Processor) Restore(in processors.Input, out processors.Output) (process
 	if err := p.explain(in, out); err != nil {
 		return nil, err
 	}
-	if from := max(chain.Next(), in.Seen); from < in.Start {
+	if from := max(chain.Next(), p.keeper(in).read(head.Leaf(), in.Kept)); from < in.Start {
 		return p.gap(in, out, head, from)
 	}
-	return newFold(chain, nil, in.Start), nil
+	return newFold(chain, nil, p.keeper(in)), nil
 }
 
 // gap goes on where the source begins now, behind offsets that were gone before they
@@ -331,7 +331,7 @@ func (p *Processor) start(in processors.Input, g ledger.Genesis, closing *ledger
 	if closing != nil {
 		pending = []ledger.Record{*closing, first}
 	}
-	return newFold(chain, pending, in.Start), nil
+	return newFold(chain, pending, p.keeper(in)), nil
 }
 
 func resumeDoubt(out processors.Output, in processors.Input, err error) error {

@@ -313,11 +313,17 @@ func TestWhatTheSourceLostIsClosedOver(t *testing.T) {
 	recs := sealed(t, p, 10)
 	in := input(40)
 	in.Start, in.Committed = 25, 10
+	before, err := p.Restore(input(0), outputOf(recs))
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		seen int64
 		lost bool
 	}{{0, true}, {24, true}, {25, false}, {26, false}} {
-		in.Seen = c.seen
+		if in.Kept = ""; c.seen > 0 {
+			in.Kept = before.Keep(c.seen)
+		}
 		f, err := p.Restore(in, outputOf(recs))
 		if err != nil {
 			t.Fatal(err)
@@ -328,7 +334,7 @@ func TestWhatTheSourceLostIsClosedOver(t *testing.T) {
 		if got := len(f.Pending()); got != map[bool]int{true: 2, false: 0}[c.lost] {
 			t.Errorf("seen %d: %d records pending", c.seen, got)
 		}
-		if f.Next() != 25 {
+		if want := map[bool]int64{true: 25, false: 10}[c.lost]; f.Next() != want {
 			t.Errorf("seen %d: goes on at %d", c.seen, f.Next())
 		}
 		out, err := f.Append(append([]ledger.Record{}, f.Pending()...), source(40)[25:])
