@@ -88,8 +88,9 @@ Exit code 2: not every event came through in time.`)
 		return fmt.Errorf("--events %d: want 1 to %d", o.events, maxBenchEvents)
 	case !(o.rate > 0 && o.rate <= 1e6):
 		return fmt.Errorf("--rate %g: want more than 0, at most 1000000", o.rate)
-	case o.timeout <= 0:
-		return fmt.Errorf("--timeout %s: want more than 0s", o.timeout)
+	}
+	if err := positive("--timeout", o.timeout); err != nil {
+		return err
 	}
 	cfg, err := o.load(e)
 	if err != nil {

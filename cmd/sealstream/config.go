@@ -27,7 +27,8 @@ type Config struct {
 	Kafka KafkaConfig `yaml:"kafka"`
 	// The schema registry that explains Avro values.
 	Registry RegistryConfig `yaml:"registry"`
-	// The topics that are sealed, without prefix. ledger.control is always one more.
+	// The topics that are sealed, without prefix. ledger.control is always one more. An
+	// entry needs its topic only; the rest of it is then as shown here.
 	Sources []SourceConfig `yaml:"sources"`
 	// What our own producers write: ingest, generate and the API.
 	Producer ProducerConfig `yaml:"producer"`
@@ -126,7 +127,8 @@ type RegistryConfig struct {
 	CAFile string `yaml:"ca_file"`
 }
 
-// SourceConfig is one topic whose records are sealed.
+// SourceConfig is one topic whose records are sealed. What an entry leaves out, but for
+// its topic, is as `sealstream config --defaults` shows it.
 type SourceConfig struct {
 	// Name without prefix. A compacted topic is refused: it forgets evidence.
 	Topic string `yaml:"topic"`
@@ -134,6 +136,7 @@ type SourceConfig struct {
 	// write to the topic may claim any tenant. The payload is never asked.
 	Tenant string `yaml:"tenant"`
 	// What `sealstream topics create` makes it with; existing topics are not changed.
+	// Left out, this and the next two are what the defaults show.
 	Partitions int32 `yaml:"partitions"`
 	// Limit of one record batch in bytes (max.message.bytes).
 	MaxMessageBytes int32 `yaml:"max_message_bytes"`
@@ -301,16 +304,18 @@ type LogConfig struct {
 	Format string `yaml:"format"`
 }
 
+// defaultSource is what an entry of sources means that only has a topic.
+func defaultSource(topic string) SourceConfig {
+	return SourceConfig{Topic: topic, Partitions: schemas.HotPartitions, MaxMessageBytes: schemas.DefaultMaxMessageBytes, Retention: "720h"}
+}
+
 // defaultConfig is what an empty file means.
 func defaultConfig() Config {
-	source := func(topic string) SourceConfig {
-		return SourceConfig{Topic: topic, Partitions: schemas.HotPartitions, MaxMessageBytes: schemas.DefaultMaxMessageBytes, Retention: "720h"}
-	}
 	return Config{
 		Version: configVersion,
 		Kafka: KafkaConfig{Brokers: []string{}, ClientID: "sealstream", Replication: -1, Principals: PrincipalsConfig{
 			Producer: []string{}, Ingest: []string{}, API: []string{}, Seal: []string{}, SinkPostgres: []string{}, Verify: []string{}, Operator: []string{}}},
-		Sources:  []SourceConfig{source(schemas.TopicAudit), source(schemas.TopicDomain)},
+		Sources:  []SourceConfig{defaultSource(schemas.TopicAudit), defaultSource(schemas.TopicDomain)},
 		Producer: ProducerConfig{Tenant: "default", DeliveryTimeout: 15 * time.Second},
 		Seal: SealConfig{Slot: "1",
 			TransactionInterval: 100 * time.Millisecond, StallAfter: 30 * time.Second},

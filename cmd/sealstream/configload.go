@@ -98,6 +98,15 @@ func parseConfig(text []byte, cfg *Config) error {
 	return nil
 }
 
+// UnmarshalYAML lays an entry over the defaults: what it gives, 0 too, is what it means.
+func (s *SourceConfig) UnmarshalYAML(decode func(any) error) error {
+	type plain SourceConfig
+	p := plain(defaultSource(""))
+	err := decode(&p)
+	*s = SourceConfig(p)
+	return err
+}
+
 // checkDurations looks at durations before they are decoded: the decoder's own error
 // would repeat the value and name no line.
 func checkDurations(text []byte, cfg *Config) error {

@@ -29,6 +29,9 @@ Running it again changes nothing; `+"`sealstream up`"+` does it by itself.`)
 	if len(rest) != 1 || rest[0] != "migrate" {
 		return errors.New("say what to do: sealstream database migrate")
 	}
+	if err := positive("--timeout", *timeout); err != nil {
+		return err
+	}
 	cfg, err := t.load(e)
 	if err != nil {
 		return err
@@ -41,10 +44,19 @@ Running it again changes nothing; `+"`sealstream up`"+` does it by itself.`)
 	ctx, cancel := context.WithTimeout(ctx, *timeout)
 	defer cancel()
 	if err := postgres.Migrate(ctx, o); err != nil {
+		if bad, ok := errors.AsType[*postgres.PasswordError](err); ok {
+			return fmt.Errorf("%s: %w", urlKey(bad.Role), err)
+		}
 		return fmt.Errorf("migrate the database: %w", err)
 	}
 	_, err = fmt.Fprintln(e.stdout, "the database is up to date")
 	return err
+}
+
+// urlKey names the key of the file with a role's URL and password.
+func urlKey(role string) string {
+	return map[string]string{postgres.RoleWriter: "sink_postgres.writer_url_file", postgres.RoleReader: "sink_postgres.reader_url_file",
+		postgres.RoleJobs: "sink_postgres.jobs_url_file"}[role]
 }
 
 // migration collects the URLs and passwords.
@@ -58,21 +70,19 @@ func migration(cfg *Config) (postgres.MigrateOptions, error) {
 		return postgres.MigrateOptions{}, fmt.Errorf("sink_postgres.owner_url_file: %w", err)
 	}
 	o := postgres.MigrateOptions{URL: owner.Reveal(), Passwords: map[string]string{}}
-	for _, r := range []struct{ key, file, role string }{
-		{"sink_postgres.writer_url_file", p.WriterURLFile, postgres.RoleWriter},
-		{"sink_postgres.reader_url_file", p.ReaderURLFile, postgres.RoleReader},
-		{"sink_postgres.jobs_url_file", p.JobsURLFile, postgres.RoleJobs},
+	for _, r := range []struct{ file, role string }{
+		{p.WriterURLFile, postgres.RoleWriter}, {p.ReaderURLFile, postgres.RoleReader}, {p.JobsURLFile, postgres.RoleJobs},
 	} {
 		if r.file == "" {
 			continue
 		}
 		s, err := secrets.ReadText(r.file)
 		if err != nil {
-			return o, fmt.Errorf("%s: %w", r.key, err)
+			return o, fmt.Errorf("%s: %w", urlKey(r.role), err)
 		}
 		u, err := url.Parse(s.Reveal())
 		if err != nil || u.User == nil || u.User.Username() != r.role {
-			return o, fmt.Errorf("%s: want postgres://%s:PASSWORD@HOST:PORT/DATABASE", r.key, r.role)
+			return o, fmt.Errorf("%s: want postgres://%s:PASSWORD@HOST:PORT/DATABASE", urlKey(r.role), r.role)
 		}
 		if pw, ok := u.User.Password(); ok {
 			o.Passwords[r.role] = pw

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/term"
 )
@@ -47,6 +48,14 @@ func parse(fs *flag.FlagSet, args []string) ([]string, error) {
 func noArguments(fs *flag.FlagSet, rest []string) error {
 	if len(rest) > 0 {
 		return fmt.Errorf("%s takes no argument %q", fs.Name(), clip(rest[0]))
+	}
+	return nil
+}
+
+// positive refuses a time that would be over before anything began.
+func positive(flag string, d time.Duration) error {
+	if d <= 0 {
+		return fmt.Errorf("%s %s: want more than 0", flag, d)
 	}
 	return nil
 }

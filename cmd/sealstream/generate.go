@@ -91,8 +91,11 @@ func (o *generateFlags) options() (generate.Options, error) {
 		return g, fmt.Errorf("--format %q: want json, avro or mixed", clip(o.format))
 	}
 	g.Format = f
-	if o.count < 0 || o.rate < 0 || math.IsNaN(o.rate) {
-		return g, errors.New("--count and --rate must not be negative")
+	if o.count < 0 {
+		return g, fmt.Errorf("--count %d: want 0 or more", o.count)
+	}
+	if o.rate < 0 || math.IsNaN(o.rate) {
+		return g, fmt.Errorf("--rate %g: want 0 or more", o.rate)
 	}
 	return g, nil
 }

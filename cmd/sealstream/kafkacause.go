@@ -29,7 +29,19 @@ func kafkaCause(ctx context.Context, sc stream.Config, k *KafkaConfig, err error
 	if hint := kafkaHint(k, perr); hint != "" {
 		return &refusedError{hint, perr}
 	}
+	if perr != nil && errors.Is(err, context.DeadlineExceeded) {
+		return perr // why the time ran out
+	}
 	return err
+}
+
+// atBrokers names the setting behind an error of the connection; what the brokers answer
+// is not about it.
+func (cfg *Config) atBrokers(err error) error {
+	if _, answered := errors.AsType[*kerr.Error](err); err == nil || answered {
+		return err
+	}
+	return fmt.Errorf("kafka.brokers %s: %w", strings.Join(cfg.Kafka.Brokers, ","), err)
 }
 
 // refusedError is a connection that waiting does not mend.

@@ -122,7 +122,7 @@ func TestOnlyTheSealWritesSealedTopics(t *testing.T) {
 
 func TestTopicsWithoutABroker(t *testing.T) {
 	file := write(t, t.TempDir(), "c.yaml", fmt.Sprintf("version: 1\nkafka: {brokers: [\"%s\"]}\n", closedPort(t)))
-	sealstream(t, "topics", "check", "--config", file, "--timeout", "300ms").want(t, exitNotDone, "topics at 127.0.0.1:")
+	sealstream(t, "topics", "check", "--config", file, "--timeout", "300ms").want(t, exitNotDone, "topics at kafka.brokers 127.0.0.1:", "connection refused")
 	sealstream(t, "topics", "check").want(t, exitNotDone, "no Kafka cluster is named", "--data DIR")
 }
 

@@ -34,7 +34,7 @@ func awaitTopics(ctx context.Context, r *runtime) error {
 		case refused != nil:
 			r.alarms.Raise(stream.Alarm{Stage: brokersStage, Key: "all", Kind: kindRefused, Detail: refused.Error()})
 		case first:
-			r.log.WarnContext(ctx, "brokers do not answer yet, waiting for them", "brokers", r.kafka.Brokers, "err", err)
+			r.log.WarnContext(ctx, "kafka.brokers do not answer yet, waiting for them", "brokers", r.kafka.Brokers, "err", err)
 		}
 		t := time.NewTimer(time.Second)
 		select {

@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sealstream/sealstream/internal/stream"
+	"github.com/sealstream/sealstream/ledger"
 	"github.com/sealstream/sealstream/schemas"
 	"github.com/sealstream/sealstream/sinks"
 	"github.com/sealstream/sealstream/sinks/postgres"
@@ -53,7 +55,7 @@ func newSink(ctx context.Context, r *runtime, p sinkPart) (*sinkRun, error) {
 			return
 		}
 		if kind == sinks.AlarmConfig {
-			detail += fmt.Sprintf("; if it is the login: sink_postgres.writer_url_file %s is read again for each connection", p.cfg.WriterURLFile)
+			detail += "; " + p.login()
 		}
 		r.alarms.Raise(stream.Alarm{Stage: stage, Key: p.cfg.Slot, Kind: kind, Detail: detail})
 	}}, r.log, sinks.NewMetrics(r.registry))
@@ -63,10 +65,38 @@ func newSink(ctx context.Context, r *runtime, p sinkPart) (*sinkRun, error) {
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
 	return &sinkRun{sink: sink, deliverer: deliverer, rejects: rej, options: stream.DeliveryOptions{
-		Kafka: r.kafka, Stage: stage, Slot: p.cfg.Slot, Topics: r.sealedTopics(), Sink: sink, Deliver: deliverer.Deliver,
+		Kafka: r.kafka, Stage: stage, Slot: p.cfg.Slot, Topics: r.sealedTopics(), Sink: namedSink{sink, p.login()}, Deliver: deliverer.Deliver,
 		Workers: p.cfg.Workers, BatchRecords: p.cfg.BatchRecords, BatchBytes: p.cfg.BatchBytes,
 		Linger: p.cfg.Linger, QueueBytes: p.cfg.QueueBytes, Alarms: r.alarms, Lag: lag, Log: r.log,
 	}}, nil
+}
+
+// login says where the sink's user and password are.
+func (p *sinkPart) login() string {
+	return fmt.Sprintf("if it is the login: sink_postgres.writer_url_file %s is read again for each connection", p.cfg.WriterURLFile)
+}
+
+// namedSink names the setting where the database refuses to say where to go on.
+type namedSink struct {
+	sinks.Sink
+	login string
+}
+
+func (s namedSink) named(err error) error {
+	if _, ok := errors.AsType[*sinks.ConfigError](err); ok {
+		return fmt.Errorf("%w; %s", err, s.login)
+	}
+	return err
+}
+
+func (s namedSink) Bind(ctx context.Context, from sinks.Origin, topics map[string]ledger.TopicID) (map[string]string, error) {
+	refused, err := s.Sink.Bind(ctx, from, topics)
+	return refused, s.named(err)
+}
+
+func (s namedSink) Positions(ctx context.Context, ps []sinks.Partition) (map[sinks.Partition]int64, error) {
+	at, err := s.Sink.Positions(ctx, ps)
+	return at, s.named(err)
 }
 
 // run delivers until ctx ends.

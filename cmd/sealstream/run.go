@@ -190,6 +190,9 @@ func startAPIRole(ctx context.Context, c *crew, cfg *Config, rt *runtime, reg *p
 	if err := guardSchema(ctx, c, rt.log, again); err != nil {
 		return err
 	}
+	if err := cfg.guardOrigin(ctx, c, rt.log, again); err != nil {
+		return err
+	}
 	resolver, err := cfg.resolver()
 	if err != nil {
 		return err

@@ -16,10 +16,14 @@ func seedSample(ctx context.Context, r *runtime, p *producers.Producer, k *produ
 	if err != nil {
 		return err
 	}
-	msgs := make([]producers.Message, len(sample))
+	msgs := make([]producers.Message, 0, len(sample))
 	for i := range sample {
 		m := &sample[i]
-		msgs[i] = producers.Message{Topic: r.named(m.Stream).Name, Key: m.Key, Value: m.Value, Headers: m.Headers}
+		topic := r.named(m.Stream).Name
+		if topic == "" {
+			continue // not among the configured sources
+		}
+		msgs = append(msgs, producers.Message{Topic: topic, Key: m.Key, Value: m.Value, Headers: m.Headers})
 	}
 	for _, res := range p.Send(ctx, msgs) {
 		if res.Err != nil {

@@ -40,6 +40,9 @@ list    prints the table: name, partitions, limits, writers, readers.`)
 	if len(rest) != 1 || *acls && rest[0] != "acls" {
 		return errors.New("say what to do: sealstream topics create, check, acls or list")
 	}
+	if err := positive("--timeout", *timeout); err != nil {
+		return err
+	}
 	cfg, err := t.load(e)
 	if err != nil {
 		return err
@@ -72,7 +75,7 @@ func createTopics(ctx context.Context, e *env, cfg *Config) error {
 		_, _ = fmt.Fprintf(e.stdout, "added partitions to %s\n", name)
 	}
 	if err != nil {
-		return fmt.Errorf("topics at %s: %w", strings.Join(cfg.Kafka.Brokers, ","), kafkaCause(ctx, sc, &cfg.Kafka, err))
+		return fmt.Errorf("topics at kafka.brokers %s: %w", strings.Join(cfg.Kafka.Brokers, ","), kafkaCause(ctx, sc, &cfg.Kafka, err))
 	}
 	_, _ = fmt.Fprintf(e.stdout, "%d topics, %d created, %d problems\n", len(cfg.topics()), len(rep.Created), len(rep.Problems))
 	return showProblems(e.stdout, rep.Problems)
@@ -85,7 +88,7 @@ func checkTopics(ctx context.Context, e *env, cfg *Config, asJSON bool) error {
 	}
 	problems, err := stream.CheckTopics(ctx, sc, cfg.topics())
 	if err != nil {
-		return fmt.Errorf("topics at %s: %w", strings.Join(cfg.Kafka.Brokers, ","), kafkaCause(ctx, sc, &cfg.Kafka, err))
+		return fmt.Errorf("topics at kafka.brokers %s: %w", strings.Join(cfg.Kafka.Brokers, ","), kafkaCause(ctx, sc, &cfg.Kafka, err))
 	}
 	more, note := cfg.checkWriters(ctx, sc)
 	problems = append(problems, more...)
@@ -115,14 +118,31 @@ func showProblems(w io.Writer, problems []string) error {
 	return nil
 }
 
+// roleACLs is what one role may do, and who it is to the brokers, for scripts.
+type roleACLs struct {
+	Principals []string  `json:"principals"`
+	ACLs       []aclJSON `json:"acls"`
+}
+
+type aclJSON struct {
+	Resource   string   `json:"resource"`
+	Name       string   `json:"name"`
+	Pattern    string   `json:"pattern"`
+	Operations []string `json:"operations"`
+}
+
 // printACLs prints commands for Kafka's own tool.
 func printACLs(w io.Writer, cfg *Config, asJSON bool) error {
-	all := map[schemas.Role][]schemas.ACL{}
+	all := map[schemas.Role]roleACLs{}
 	var b strings.Builder
 	b.WriteString("# Put before each: kafka-acls.sh --bootstrap-server HOST:PORT\n")
 	for _, role := range schemas.Roles() {
 		acls := schemas.ACLs(cfg.Kafka.Prefix, cfg.sources(), role)
-		all[role] = acls
+		show := roleACLs{cfg.Kafka.principals(role), make([]aclJSON, len(acls))}
+		for i, a := range acls {
+			show.ACLs[i] = aclJSON(a)
+		}
+		all[role] = show
 		fmt.Fprintf(&b, "\n# role %s\n", role)
 		for _, a := range acls {
 			b.WriteString("--add")

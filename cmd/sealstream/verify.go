@@ -44,7 +44,7 @@ Exit code 0: clean; 1: findings; 2: something could not be checked.`)
 			return err
 		}
 	}
-	o, closeAll, err := verifyOptions(cfg, *ledgerOnly)
+	o, closeAll, err := verifyOptions(ctx, cfg, *ledgerOnly)
 	if err != nil {
 		return err
 	}
@@ -73,8 +73,8 @@ Exit code 0: clean; 1: findings; 2: something could not be checked.`)
 	return nil
 }
 
-// verifyOptions opens what verify reads.
-func verifyOptions(cfg *Config, ledgerOnly bool) (verify.Options, func(), error) {
+// verifyOptions opens what verify reads, and refuses a database that is not of these topics.
+func verifyOptions(ctx context.Context, cfg *Config, ledgerOnly bool) (verify.Options, func(), error) {
 	sc, err := cfg.kafka()
 	if err != nil {
 		return verify.Options{}, nil, err
@@ -86,7 +86,7 @@ func verifyOptions(cfg *Config, ledgerOnly bool) (verify.Options, func(), error)
 	rt := &runtime{topics: cfg.topics()}
 	names, _ := rt.sources()
 	o := verify.Options{Sources: names, SealedName: schemas.SealedName, RejectsTopic: rt.named(schemas.TopicRejects).Name,
-		SinkName: sinkName, Log: sealedLog{reader}}
+		SinkName: sinkName, Log: sealedLog{reader, cfg}}
 	if keys, err := loadKeys(cfg); err == nil {
 		o.Keys = keys // without masters, salts are checked against their commitments only
 	}
@@ -95,6 +95,10 @@ func verifyOptions(cfg *Config, ledgerOnly bool) (verify.Options, func(), error)
 		if err != nil {
 			reader.Close()
 			return o, nil, fmt.Errorf("sink_postgres.reader_url_file: %w: name it, or give --ledger-only", err)
+		}
+		if _, err := cfg.checkOrigin(ctx, sc, url.Reveal()); err != nil {
+			reader.Close()
+			return o, nil, fmt.Errorf("could not check: %w", err)
 		}
 		resolver, err := cfg.resolver()
 		if err != nil {
@@ -113,7 +117,10 @@ func verifyOptions(cfg *Config, ledgerOnly bool) (verify.Options, func(), error)
 }
 
 // sealedLog lets verify read the brokers.
-type sealedLog struct{ *stream.Reader }
+type sealedLog struct {
+	*stream.Reader
+	cfg *Config
+}
 
 func (l sealedLog) Partitions(ctx context.Context, topic string) ([]verify.Partition, error) {
 	ps, _, err := l.Reader.Partitions(ctx, topic)
@@ -121,7 +128,7 @@ func (l sealedLog) Partitions(ctx context.Context, topic string) ([]verify.Parti
 	for i, p := range ps {
 		out[i] = verify.Partition(p)
 	}
-	return out, err
+	return out, l.cfg.atBrokers(err)
 }
 
 func (l sealedLog) Read(ctx context.Context, p verify.Partition, fn func([]ledger.Record) error) error {

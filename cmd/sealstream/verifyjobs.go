@@ -41,8 +41,8 @@ func newVerifyJobs(ctx context.Context, r *runtime, cfg *Config, reader *postgre
 // run works jobs off until ctx ends.
 func (v *verifyJobs) run(ctx context.Context, cfg *Config) error {
 	defer v.Close()
-	r := verify.Runner{Store: v.Jobs, Wake: v.wake, Log: v.rt.log, Open: func(_ context.Context, q sinks.VerificationRequest) (verify.Options, func(), error) {
-		o, done, err := verifyOptions(cfg, !q.Rows)
+	r := verify.Runner{Store: v.Jobs, Wake: v.wake, Log: v.rt.log, Open: func(ctx context.Context, q sinks.VerificationRequest) (verify.Options, func(), error) {
+		o, done, err := verifyOptions(ctx, cfg, !q.Rows)
 		if len(q.Sources) > 0 {
 			o.Sources, o.Partial = q.Sources, true
 		}

@@ -132,6 +132,7 @@ func TestVerifyIsTakenOver(t *testing.T) {
 	dir := dataDir(t)
 	r := startUp(t, dir)
 	sealstream(t, "generate", "--count", "400", "--data", dir).want(t, exitDone)
+	until(t, "enough sealed to take its time", 60*time.Second, func() bool { return verified(t, dir).Records >= 400 })
 	slow := r.startJob(t, `{"rate":100}`) // 100 at once, then 100 a second
 	if code, text := r.call(t, r.info.API, http.MethodPost, "/v1/verify", `{}`); code != http.StatusConflict || !strings.Contains(text, slow) {
 		t.Errorf("a second job: %d: %s", code, text)
