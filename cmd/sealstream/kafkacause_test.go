@@ -18,6 +18,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/sealstream/sealstream/internal/stream"
 )
@@ -119,7 +120,7 @@ func TestWritersWatch(t *testing.T) {
 		}
 	}
 	intruder := func(topic string) stream.Intrusion {
-		return stream.Intrusion{Guard: stream.Guard{Name: topic, Principals: []string{"User:seal"}}, Grant: stream.Grant{Principal: "User:x", Name: topic}}
+		return stream.Intrusion{Guard: stream.Guard{Resource: kmsg.ACLResourceTypeTopic, Name: topic}, Grant: stream.Grant{Principal: "User:x", Name: topic}}
 	}
 	look()
 	found = []stream.Intrusion{intruder("a.sealed"), intruder("a.sealed")}

@@ -49,7 +49,7 @@ func (cfg *Config) otherWriters(ctx context.Context, sc stream.Config, own ...sc
 		}
 		return names
 	}
-	return stream.Intrusions(stream.Guards(cfg.Kafka.Prefix, cfg.topics(), who), grants), nil
+	return stream.Intrusions(stream.Guards(cfg.Kafka.Prefix, cfg.sources(), who), grants), nil
 }
 
 // checkWriters is the look of `topics check`: problems, or why there was none.
@@ -90,7 +90,7 @@ type writersWatch struct {
 	every  time.Duration
 
 	silent   bool            // it was said that the ACLs may not be seen
-	standing map[string]bool // names of guards with a warning
+	standing map[string]bool // guards with a warning
 }
 
 func (w *writersWatch) run(ctx context.Context) {
@@ -127,10 +127,11 @@ func (w *writersWatch) look(ctx context.Context) {
 	w.alarms.Clear(brokersStage, "all", kindNoAuthorizer)
 	now := map[string]string{}
 	for _, i := range found {
-		if now[i.Guard.Name] != "" {
-			now[i.Guard.Name] += "; "
+		key := i.Guard.String()
+		if now[key] != "" {
+			now[key] += "; "
 		}
-		now[i.Guard.Name] += i.String()
+		now[key] += i.String()
 	}
 	for name := range w.standing {
 		if now[name] == "" {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -30,85 +31,198 @@ const (
 	everywhere = "*"
 )
 
-// Guard is something that only some principals may write: a topic, or every
-// transactional id that begins with Name.
+// Guard is something that only some principals may touch: a topic, a group, the cluster,
+// or every transactional id that begins with Name.
 type Guard struct {
-	Resource   kmsg.ACLResourceType
-	Name       string
-	Prefixed   bool
-	Principals []string
+	Resource kmsg.ACLResourceType
+	Name     string
+	Prefixed bool
+	May      map[kmsg.ACLOperation][]string // who may, for each operation that is guarded
 }
 
-// Guards lists what the table of topics trusts: sealed topics, the control topic, the
-// rejects, and the seal's transactional ids. who names the principals of a role.
-func Guards(prefix string, table []schemas.Topic, who func(schemas.Role) []string) []Guard {
+// Guards lists what is trusted, and what could take it away: sealed topics, the control
+// topic and the rejects, the seal's group and transactional ids, and the cluster. Who may
+// is what [schemas.ACLs] gives; who names the principals of a role. On the cluster that is
+// whoever has a place there at all: brokers and administrators stand in no table, and an
+// installation names them as operators.
+func Guards(prefix string, sources []schemas.Source, who func(schemas.Role) []string) []Guard {
 	var out []Guard
-	for _, t := range table {
+	for _, t := range schemas.Topics(prefix, sources) {
 		if slices.Contains(t.Writers, schemas.RoleProducer) {
 			continue // anybody's, by the installation's own choice
 		}
-		g := Guard{Resource: kmsg.ACLResourceTypeTopic, Name: t.Name}
-		for _, r := range t.Writers {
-			g.Principals = append(g.Principals, who(r)...)
-		}
-		out = append(out, g)
+		out = append(out, guardOf(kmsg.ACLResourceTypeTopic, t.Name,
+			kmsg.ACLOperationWrite, kmsg.ACLOperationDelete, kmsg.ACLOperationAlter, kmsg.ACLOperationAlterConfigs))
 	}
-	return append(out, Guard{Resource: kmsg.ACLResourceTypeTransactionalId, Name: prefix + schemas.TransactionSeal, Prefixed: true,
-		Principals: who(schemas.RoleSeal)})
-}
-
-// Intrusion is one principal that may write what it should not.
-type Intrusion struct {
-	Guard Guard
-	Grant Grant // by which it may
-}
-
-func (i Intrusion) String() string {
-	what, may := "topic", i.Guard.Name
-	if i.Guard.Resource == kmsg.ACLResourceTypeTransactionalId {
-		what, may = "transactional-id", "the transactional ids "+i.Guard.Name+"*"
-	}
-	who := i.Grant.Principal
-	if who == everyone {
-		who = "everyone (User:*)"
-	}
-	pattern := schemas.PatternLiteral
-	if i.Grant.Prefixed {
-		pattern = schemas.PatternPrefixed
-	}
-	return fmt.Sprintf("%s may write %s, which only %s should: remove the ACL --allow-principal %s --allow-host %s --operation %s --%s '%s' --resource-pattern-type %s, or name the principal in kafka.principals",
-		who, may, strings.Join(i.Guard.Principals, ", "), i.Grant.Principal, i.Grant.Host, operationName(i.Grant.Operation), what, i.Grant.Name, pattern)
-}
-
-func operationName(op kmsg.ACLOperation) string {
-	if op == kmsg.ACLOperationAll {
-		return "All"
-	}
-	return schemas.OpWrite
-}
-
-// Intrusions finds every grant that lets a principal write what a guard does not give
-// it, in the order of guards and grants. A denial counts only where it surely covers
-// everything that the grant opens: rather a warning too many than one too few. Super
-// users of the brokers are in no ACL and cannot be seen.
-func Intrusions(guards []Guard, grants []Grant) []Intrusion {
-	var out []Intrusion
-	for _, g := range guards {
-		for _, a := range grants {
-			if a.Deny || !a.writes() || slices.Contains(g.Principals, a.Principal) || !a.touches(g) {
-				continue
-			}
-			denied := slices.ContainsFunc(grants, func(d Grant) bool { return d.Deny && d.writes() && d.covers(g, a) })
-			if !denied {
-				out = append(out, Intrusion{Guard: g, Grant: a})
+	txn := guardOf(kmsg.ACLResourceTypeTransactionalId, prefix+schemas.TransactionSeal, kmsg.ACLOperationWrite)
+	txn.Prefixed = true
+	cluster := guardOf(kmsg.ACLResourceTypeCluster, schemas.ClusterName,
+		kmsg.ACLOperationAlter, kmsg.ACLOperationAlterConfigs, kmsg.ACLOperationClusterAction)
+	out = append(out, txn, guardOf(kmsg.ACLResourceTypeGroup, prefix+schemas.GroupSeal, kmsg.ACLOperationRead, kmsg.ACLOperationDelete), cluster)
+	for _, role := range schemas.Roles() {
+		for _, a := range schemas.ACLs(prefix, sources, role) {
+			for _, g := range out {
+				g.give(a, who(role))
 			}
 		}
 	}
 	return out
 }
 
-func (a Grant) writes() bool {
-	return a.Operation == kmsg.ACLOperationWrite || a.Operation == kmsg.ACLOperationAll
+func guardOf(kind kmsg.ACLResourceType, name string, ops ...kmsg.ACLOperation) Guard {
+	g := Guard{Resource: kind, Name: name, May: map[kmsg.ACLOperation][]string{}}
+	for _, op := range ops {
+		g.May[op] = nil
+	}
+	return g
+}
+
+// give lets principals do what the table gives them.
+func (g Guard) give(a schemas.ACL, principals []string) {
+	if a.Resource != resourceName(g.Resource) || a.Name != g.Name || (a.Pattern == schemas.PatternPrefixed) != g.Prefixed {
+		return
+	}
+	for op := range g.May {
+		if g.Resource == kmsg.ACLResourceTypeCluster || slices.Contains(a.Operations, operationName(op)) {
+			g.May[op] = append(g.May[op], principals...)
+		}
+	}
+}
+
+// opens lists the guarded operations that one ACL entry names.
+func (g Guard) opens(op kmsg.ACLOperation) []kmsg.ACLOperation {
+	if op == kmsg.ACLOperationAll {
+		return slices.Sorted(maps.Keys(g.May))
+	}
+	if _, ok := g.May[op]; ok {
+		return []kmsg.ACLOperation{op}
+	}
+	return nil
+}
+
+// String names what is guarded, for people and as the key of an alarm.
+func (g Guard) String() string {
+	switch {
+	case g.Resource == kmsg.ACLResourceTypeTopic:
+		return g.Name
+	case g.Resource == kmsg.ACLResourceTypeCluster:
+		return "the cluster"
+	case g.Prefixed:
+		return "the " + resourceName(g.Resource) + "s " + g.Name + "*"
+	}
+	return "the " + resourceName(g.Resource) + " " + g.Name
+}
+
+// Intrusion is one ACL by which a principal may do what it should not.
+type Intrusion struct {
+	Guard      Guard
+	Grant      Grant               // by which it may
+	Operations []kmsg.ACLOperation // of those that are guarded
+}
+
+func (i Intrusion) String() string {
+	var ops, should []string
+	for _, op := range i.Operations {
+		ops = append(ops, operationName(op))
+		if may := i.Guard.May[op]; len(may) > 0 {
+			should = append(should, fmt.Sprintf("%s (%s)", strings.Join(may, ", "), operationName(op)))
+		}
+	}
+	only := "nobody"
+	if len(should) > 0 {
+		only = "only " + strings.Join(should, ", ")
+	}
+	who := i.Grant.Principal
+	if who == everyone {
+		who = "everyone (User:*)"
+	}
+	return fmt.Sprintf("%s may %s %s, which %s should: remove the ACL with kafka-acls.sh --bootstrap-server HOST:PORT %s, or name the principal in kafka.principals",
+		who, strings.Join(ops, ", "), i.Guard, only, i.Grant.removal())
+}
+
+// removal are the arguments of Kafka's own tool that take the ACL away.
+func (a Grant) removal() string {
+	args := fmt.Sprintf("--remove --allow-principal %s --allow-host %s --operation %s", quote(a.Principal), quote(a.Host), operationName(a.Operation))
+	pattern := schemas.PatternLiteral
+	if a.Prefixed {
+		pattern = schemas.PatternPrefixed
+	}
+	if a.Resource == kmsg.ACLResourceTypeCluster {
+		return args + " --cluster --resource-pattern-type " + pattern
+	}
+	return fmt.Sprintf("%s --%s %s --resource-pattern-type %s", args, resourceName(a.Resource), quote(a.Name), pattern)
+}
+
+// quote makes one word for a shell.
+func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+
+// operationName is the word of Kafka's tool.
+func operationName(op kmsg.ACLOperation) string {
+	switch op {
+	case kmsg.ACLOperationAll:
+		return "All"
+	case kmsg.ACLOperationRead:
+		return schemas.OpRead
+	case kmsg.ACLOperationWrite:
+		return schemas.OpWrite
+	case kmsg.ACLOperationDelete:
+		return "Delete"
+	case kmsg.ACLOperationAlter:
+		return schemas.OpAlter
+	case kmsg.ACLOperationAlterConfigs:
+		return "AlterConfigs"
+	case kmsg.ACLOperationClusterAction:
+		return "ClusterAction"
+	}
+	return op.String()
+}
+
+func resourceName(r kmsg.ACLResourceType) string {
+	switch r {
+	case kmsg.ACLResourceTypeTopic:
+		return schemas.ResourceTopic
+	case kmsg.ACLResourceTypeGroup:
+		return schemas.ResourceGroup
+	case kmsg.ACLResourceTypeTransactionalId:
+		return schemas.ResourceTxn
+	case kmsg.ACLResourceTypeCluster:
+		return schemas.ResourceCluster
+	}
+	return r.String()
+}
+
+// Intrusions finds every grant that lets a principal do what a guard does not give it, in
+// the order of guards and grants. A denial counts only where it surely covers everything
+// that the grant opens: rather a warning too many than one too few. Super users of the
+// brokers are in no ACL and cannot be seen.
+func Intrusions(guards []Guard, grants []Grant) []Intrusion {
+	var out []Intrusion
+	for _, g := range guards {
+		for _, a := range grants {
+			if a.Deny || !a.touches(g) {
+				continue
+			}
+			var ops []kmsg.ACLOperation
+			for _, op := range g.opens(a.Operation) {
+				if slices.Contains(g.May[op], a.Principal) {
+					continue
+				}
+				denied := slices.ContainsFunc(grants, func(d Grant) bool { return d.Deny && d.names(op) && d.covers(g, a) })
+				if !denied {
+					ops = append(ops, op)
+				}
+			}
+			if len(ops) > 0 {
+				out = append(out, Intrusion{Guard: g, Grant: a, Operations: ops})
+			}
+		}
+	}
+	return out
+}
+
+// names says whether the entry is about op.
+func (a Grant) names(op kmsg.ACLOperation) bool {
+	return a.Operation == op || a.Operation == kmsg.ACLOperationAll
 }
 
 // touches says whether a names some resource that g guards.
@@ -133,9 +247,6 @@ func (d Grant) covers(g Guard, a Grant) bool {
 		d.Host != everywhere && d.Host != a.Host {
 		return false
 	}
-	if d.Operation != kmsg.ACLOperationAll && d.Operation != kmsg.ACLOperationWrite {
-		return false
-	}
 	switch {
 	case d.Prefixed:
 		return strings.HasPrefix(g.Name, d.Name) || g.Prefixed && strings.HasPrefix(a.Name, d.Name)
@@ -153,35 +264,33 @@ var ErrNoAuthorizer = errors.New("the brokers have no authorizer: whoever reache
 // ErrMayNotAsk means that our principal may not see ACLs.
 var ErrMayNotAsk = errors.New("this principal may not see the ACLs of the brokers (Describe on the cluster): run sealstream topics check as the operator")
 
-// ListGrants asks the brokers for all ACLs of topics and transactional ids.
+// ListGrants asks the brokers for all ACLs.
 func ListGrants(ctx context.Context, c Config) ([]Grant, error) {
 	cl, err := kgo.NewClient(append(c.Opts(), quickRetries()...)...)
 	if err != nil {
 		return nil, fmt.Errorf("make client: %w", err)
 	}
 	defer cl.Close()
+	req := kmsg.NewPtrDescribeACLsRequest()
+	req.ResourceType, req.ResourcePatternType = kmsg.ACLResourceTypeAny, kmsg.ACLResourcePatternTypeAny
+	req.Operation, req.PermissionType = kmsg.ACLOperationAny, kmsg.ACLPermissionTypeAny
+	resp, err := req.RequestWith(ctx, cl)
+	if err != nil {
+		return nil, fmt.Errorf("ask for ACLs: %w", err)
+	}
+	switch err := kerr.ErrorForCode(resp.ErrorCode); {
+	case errors.Is(err, kerr.SecurityDisabled):
+		return nil, ErrNoAuthorizer
+	case errors.Is(err, kerr.ClusterAuthorizationFailed):
+		return nil, ErrMayNotAsk
+	case err != nil:
+		return nil, fmt.Errorf("ask for ACLs: %w", err)
+	}
 	var out []Grant
-	for _, kind := range []kmsg.ACLResourceType{kmsg.ACLResourceTypeTopic, kmsg.ACLResourceTypeTransactionalId} {
-		req := kmsg.NewPtrDescribeACLsRequest()
-		req.ResourceType, req.ResourcePatternType = kind, kmsg.ACLResourcePatternTypeAny
-		req.Operation, req.PermissionType = kmsg.ACLOperationAny, kmsg.ACLPermissionTypeAny
-		resp, err := req.RequestWith(ctx, cl)
-		if err != nil {
-			return nil, fmt.Errorf("ask for ACLs: %w", err)
-		}
-		switch err := kerr.ErrorForCode(resp.ErrorCode); {
-		case errors.Is(err, kerr.SecurityDisabled):
-			return nil, ErrNoAuthorizer
-		case errors.Is(err, kerr.ClusterAuthorizationFailed):
-			return nil, ErrMayNotAsk
-		case err != nil:
-			return nil, fmt.Errorf("ask for ACLs: %w", err)
-		}
-		for _, r := range resp.Resources {
-			for _, a := range r.ACLs {
-				out = append(out, Grant{Deny: a.PermissionType == kmsg.ACLPermissionTypeDeny, Principal: a.Principal, Host: a.Host,
-					Resource: r.ResourceType, Name: r.ResourceName, Prefixed: r.ResourcePatternType == kmsg.ACLResourcePatternTypePrefixed, Operation: a.Operation})
-			}
+	for _, r := range resp.Resources {
+		for _, a := range r.ACLs {
+			out = append(out, Grant{Deny: a.PermissionType == kmsg.ACLPermissionTypeDeny, Principal: a.Principal, Host: a.Host,
+				Resource: r.ResourceType, Name: r.ResourceName, Prefixed: r.ResourcePatternType == kmsg.ACLResourcePatternTypePrefixed, Operation: a.Operation})
 		}
 	}
 	return out, nil

@@ -180,7 +180,7 @@ func (in *install) warns() {
 	ask := binding{principal: "User:" + in.user(schemas.RoleSeal), kind: kmsg.ACLResourceTypeCluster, name: schemas.ClusterName,
 		pattern: kmsg.ACLResourcePatternTypeLiteral, op: kmsg.ACLOperationDescribe}
 	in.grant(intruder, ask)
-	want := fmt.Sprintf("%s may write %saudit.events.sealed", intruder.principal, in.prefix)
+	want := fmt.Sprintf("%s may Write, Delete, Alter, AlterConfigs %saudit.events.sealed", intruder.principal, in.prefix)
 	in.must(schemas.RoleOperator, 1, want, "topics", "check")
 	p, base := in.start(schemas.RoleSeal, "3")
 	in.log(p, want)
