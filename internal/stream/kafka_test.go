@@ -138,7 +138,7 @@ func (b *bench) startSeal(slot string) *member {
 			ControlTopic: b.cfg.Prefix + schemas.TopicControl, ParseOrder: processors.ParseOrder,
 			MaxBatchBytes: func(string) int32 { return 1_048_588 + 65536 },
 			Interval:      cmp.Or(b.interval, 20*time.Millisecond), StallAfter: b.stallAfter,
-			Alarms:        alarms, Metrics: stream.NewFoldMetrics("seal", nil), Log: log,
+			Alarms: alarms, Metrics: stream.NewFoldMetrics("seal", nil), Log: log,
 		})
 	}()
 	stopped := false
