@@ -4,6 +4,7 @@ foreign.py odd CLIENT BROKERS REGISTRY TOPIC LOGIN.AVSC LIMIT
 foreign.py partition BROKERS TOPIC KEYS PARTITIONER
 foreign.py read BROKERS REGISTRY TOPIC COUNT
 foreign.py avro BROKERS REGISTRY TOPIC SUBJECT VALUE...
+foreign.py ship BROKERS CONFIG.JSON TOPIC KEY VALUE...
 
 Each prints one JSON document a line: what it sent, and where it was acknowledged.
 """
@@ -183,4 +184,12 @@ def avro(brokers, registry, topic, subject, *values):
     s.flush()
 
 
-{"odd": odd, "partition": partition, "read": read, "avro": avro}[sys.argv[1]](*sys.argv[2:])
+def ship(brokers, config, topic, key, *values):
+    s = Sender(brokers, **json.load(open(config)))
+    for v in values:
+        s.send("ship", topic, key.encode(), v.encode(),
+               [("ce_specversion", b"1.0"), ("ce_tenant", b"acme"), ("content-type", b"application/json")])
+    s.flush()
+
+
+{"odd": odd, "partition": partition, "read": read, "avro": avro, "ship": ship}[sys.argv[1]](*sys.argv[2:])
