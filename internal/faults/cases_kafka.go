@@ -69,7 +69,7 @@ func fillBroker(ctx context.Context, s *scene) error {
 	if err != nil {
 		return fmt.Errorf("this case needs a small file system, which only root can mount: %w", err)
 	}
-	if s.kafka, err = s.bed.Kafka(ctx, testbed.KafkaOptions{Nodes: 1, Data: disk.dir}); err != nil {
+	if s.kafka, err = s.bed.Kafka(ctx, testbed.KafkaOptions{Nodes: 1, Data: disk.dir, Txn: s.o.mortalTxn()}); err != nil {
 		return err
 	}
 	if err := s.openFlowing(ctx); err != nil {

@@ -21,7 +21,7 @@ func WriteReport(path string, o Options, results []Result, failure error) error 
 	}
 	ground := "the embedded broker"
 	if o.Real {
-		ground = "Apache Kafka 4.3.1, one node and three"
+		ground = fmt.Sprintf("Apache Kafka 4.3.1, one node and three (brokers killed alone: transaction.version=%d)", o.mortalTxn())
 	}
 	b.WriteString("# Reliability\n\nThis page is written by a run: `go run ./internal/faults/cmd/faults -real -long -report docs/reliability.md`\n" +
 		"(`make chaos`). Nothing in it is written by hand. What each case does, and how the oracle\njudges, is in `internal/faults`.\n\n")

@@ -24,6 +24,7 @@ type Options struct {
 	Run    *regexp.Regexp // the cases to run; nil = all
 	Kafka  []string       // brokers to use in place of embedded ones; cases that break those are left out
 	Real   bool           // on Apache Kafka that the run starts, and breaks
+	Txn    int            // transaction.version of brokers that are killed alone; 0 = 1
 	Keep   bool           // leave all logs
 	TmpDir string         // where beds are made; empty = the system's
 	Out    io.Writer
@@ -120,7 +121,7 @@ func (o *Options) runCase(ctx context.Context, c *faultCase, park *park, seed ui
 		return s.res
 	}
 	if nodes := c.on.nodes(o); nodes > 0 {
-		s.kafka, err = park.cluster(ctx, nodes)
+		s.kafka, err = park.cluster(ctx, nodes, c.on.txn(o))
 	}
 	if err == nil {
 		err = c.run(ctx, s)

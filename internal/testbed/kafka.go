@@ -22,6 +22,7 @@ type KafkaOptions struct {
 	FullJIT bool              // for throughput; else the brokers start faster and run slower
 	Proxied bool              // one more plaintext listener per node that is advertised at another port, see [Kafka.Proxies]
 	Data    string            // parent of the data directories; empty = in the bed
+	Txn     int               // the feature transaction.version; 0 = as Kafka has it, which is 2
 	Config  map[string]string // more lines of server.properties, in place of ours
 }
 
@@ -158,12 +159,16 @@ func (k *Kafka) format(ctx context.Context) error {
 		initial = append(initial, fmt.Sprintf("%d@%s:%s", n.id, local(n.control), n.dirID))
 	}
 	cluster := kafkaID()
+	var features []string
+	if k.o.Txn > 0 {
+		features = []string{"--feature", fmt.Sprint("transaction.version=", k.o.Txn)}
+	}
 	errs := make(chan error, len(k.nodes))
 	for _, n := range k.nodes {
 		go func() {
-			r, err := k.bed.Run(ctx, k.java, "-XX:TieredStopAtLevel=1", "-Xmx128m", "-Dlog4j2.configurationFile="+filepath.Join(n.dir, "log4j2.xml"),
+			r, err := k.bed.Run(ctx, k.java, append([]string{"-XX:TieredStopAtLevel=1", "-Xmx128m", "-Dlog4j2.configurationFile=" + filepath.Join(n.dir, "log4j2.xml"),
 				"-cp", k.Jars, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", filepath.Join(n.dir, "server.properties"),
-				"--initial-controllers", strings.Join(initial, ","), "--add-scram", fmt.Sprintf("SCRAM-SHA-512=[name=%s,password=%s]", k.User, k.Password))
+				"--initial-controllers", strings.Join(initial, ","), "--add-scram", fmt.Sprintf("SCRAM-SHA-512=[name=%s,password=%s]", k.User, k.Password)}, features...)...)
 			if err == nil && r.Exit != 0 {
 				err = fmt.Errorf("format Kafka node %d: exit code %d:\n%s%s", n.id, r.Exit, r.Stdout, r.Stderr)
 			}

@@ -36,6 +36,7 @@ func run(ctx context.Context, args []string) error {
 	binary := fs.String("binary", "", "the sealstream `binary` to break; empty = built from this repository")
 	kafka := fs.String("kafka", "", "host:port,... of `brokers` to use in place of embedded ones; cases that break those are left out")
 	real := fs.Bool("real", false, "on Apache Kafka, one node and three, that is started and broken for it")
+	txn := fs.Int("txn", 0, "transaction.version of `brokers` that are killed alone; 0 = 1, since version 2 of Kafka 4.3.1 can leave a transaction that nobody ends")
 	report := fs.String("report", "", "`file` to write what was measured to, in Markdown")
 	keep := fs.Bool("keep", false, "keep the logs of every case, not only of those that fail")
 	list := fs.Bool("list", false, "print the cases and run none")
@@ -48,7 +49,7 @@ func run(ctx context.Context, args []string) error {
 		}
 		return nil
 	}
-	o := faults.Options{Binary: *binary, Long: *long, Seed: *seed, Real: *real, Keep: *keep, Out: os.Stdout}
+	o := faults.Options{Binary: *binary, Long: *long, Seed: *seed, Real: *real, Txn: *txn, Keep: *keep, Out: os.Stdout}
 	if *kafka != "" {
 		o.Kafka = strings.Split(*kafka, ",")
 	}
