@@ -13,29 +13,50 @@ import (
 	"github.com/sealstream/sealstream/schemas"
 )
 
+// remake deletes a topic and makes it anew under its name.
+func (b *bench) remake(topic string) {
+	b.t.Helper()
+	if _, err := b.admin().DeleteTopic(b.t.Context(), topic); err != nil {
+		b.t.Fatal(err)
+	}
+	b.restore()
+}
+
+// restore makes the topic that was deleted, once the brokers have forgotten the old one.
+func (b *bench) restore() {
+	b.t.Helper()
+	until(b.t, "topic made anew", func() (bool, string) {
+		rep, err := stream.EnsureTopics(b.t.Context(), b.cfg, b.topics, 1)
+		return err == nil && len(rep.Created) == 1, fmt.Sprint(rep, err)
+	})
+}
+
+// sender sends n records to the source as it is now; b's own client knows the old one.
+func (b *bench) sender() func(n int) {
+	b.t.Helper()
+	fresh, err := kgo.NewClient(append(b.cfg.Opts(), kgo.RecordPartitioner(kgo.ManualPartitioner()))...)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.t.Cleanup(fresh.Close)
+	return func(n int) {
+		b.t.Helper()
+		for i := range n {
+			if err := fresh.ProduceSync(b.t.Context(), &kgo.Record{Topic: b.source, Value: fmt.Appendf(nil, "new %d", i)}).FirstErr(); err != nil {
+				b.t.Fatal(err)
+			}
+		}
+	}
+}
+
 func TestSourceMadeAnewStopsUntilOrdered(t *testing.T) {
 	b := newBench(t, 1)
 	b.produce(0, 20)
 	m := b.startSeal("a")
 	b.sealedEvents(0, 20)
 	m.stop()
-	if _, err := b.admin().DeleteTopic(t.Context(), b.source); err != nil {
-		t.Fatal(err)
-	}
-	until(t, "source made anew", func() (bool, string) {
-		rep, err := stream.EnsureTopics(t.Context(), b.cfg, b.topics, 1)
-		return err == nil && len(rep.Created) == 1, fmt.Sprint(rep, err)
-	})
-	fresh, err := kgo.NewClient(append(b.cfg.Opts(), kgo.RecordPartitioner(kgo.ManualPartitioner()))...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer fresh.Close()
-	for i := range 30 {
-		if err := fresh.ProduceSync(t.Context(), &kgo.Record{Topic: b.source, Value: fmt.Appendf(nil, "new %d", i)}).FirstErr(); err != nil {
-			t.Fatal(err)
-		}
-	}
+	b.remake(b.source)
+	b.sender()(30)
 	m = b.startSeal("a")
 	al := stopped(t, m, processors.DoubtTopicID)
 	b.order(al, nil)
@@ -63,25 +84,8 @@ func TestSourceMadeAnewIsResumedAfterItsOrder(t *testing.T) {
 	m := b.startSeal("a")
 	b.sealedEvents(0, 20)
 	m.stop()
-	if _, err := b.admin().DeleteTopic(t.Context(), b.source); err != nil {
-		t.Fatal(err)
-	}
-	until(t, "source made anew", func() (bool, string) {
-		rep, err := stream.EnsureTopics(t.Context(), b.cfg, b.topics, 1)
-		return err == nil && len(rep.Created) == 1, fmt.Sprint(rep, err)
-	})
-	fresh, err := kgo.NewClient(append(b.cfg.Opts(), kgo.RecordPartitioner(kgo.ManualPartitioner()))...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer fresh.Close()
-	send := func(n int) {
-		for i := range n {
-			if err := fresh.ProduceSync(t.Context(), &kgo.Record{Topic: b.source, Value: fmt.Appendf(nil, "new %d", i)}).FirstErr(); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
+	b.remake(b.source)
+	send := b.sender()
 	send(9)
 	m = b.startSeal("a")
 	b.order(stopped(t, m, processors.DoubtTopicID), nil)
@@ -160,10 +164,7 @@ func TestWhatCannotBeRecoveredRestsAlone(t *testing.T) {
 		return n == 2, fmt.Sprint(n, " records") // genesis and the event
 	})
 	stopped(t, m, processors.DoubtUnread)
-	until(t, "sealed topic made anew", func() (bool, string) {
-		rep, err := stream.EnsureTopics(t.Context(), b.cfg, b.topics, 1)
-		return err == nil && len(rep.Created) == 1, fmt.Sprint(rep, err)
-	})
+	b.restore()
 	b.sealedEvents(0, 3)
 	m.quiet(t)
 }

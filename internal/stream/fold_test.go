@@ -224,7 +224,7 @@ func TestOutputShorterThanGroupOffsetStopsUntilOrdered(t *testing.T) {
 	b.checkExactlyOnce(0)
 	m.stop()
 
-	b.remakeSealed()
+	b.remake(b.sealed())
 	b.produce(0, 5)
 	b.produce(1, 5)
 	m = b.startSeal("a")
@@ -254,23 +254,9 @@ func TestOutputShorterThanGroupOffsetStopsUntilOrdered(t *testing.T) {
 
 	// The same orders are still in the topic, the same doubt comes again: an order is
 	// used once.
-	b.remakeSealed()
+	b.remake(b.sealed())
 	m = b.startSeal("a")
 	stopped(t, m, processors.DoubtShort)
-}
-
-func (b *bench) remakeSealed() {
-	b.t.Helper()
-	if _, err := b.admin().DeleteTopic(b.t.Context(), b.sealed()); err != nil {
-		b.t.Fatal(err)
-	}
-	until(b.t, "sealed topic made anew", func() (bool, string) {
-		rep, err := stream.EnsureTopics(b.t.Context(), b.cfg, b.topics, 1)
-		if err != nil {
-			return false, err.Error()
-		}
-		return len(rep.Created) == 1, "not created"
-	})
 }
 
 func TestTrimmedHeadStops(t *testing.T) {
