@@ -176,15 +176,8 @@ func terminateUp(ctx context.Context, s *scene) error {
 const stopDeadline = 25 * time.Second
 
 func killSeal(ctx context.Context, s *scene) error {
-	if err := s.open(ctx, roleSeal); err != nil {
-		return err
-	}
-	p, err := s.role(roleSeal, "a")
+	p, err := s.openAlone(ctx, roleSeal)
 	if err != nil {
-		return err
-	}
-	s.startLoad(ctx)
-	if err := s.flowing(ctx); err != nil {
 		return err
 	}
 	open := 0

@@ -245,15 +245,8 @@ func stopRegistry(ctx context.Context, s *scene) error {
 		return err
 	}
 	s.via.registry = "http://" + at
-	if err := s.open(ctx, roleSink); err != nil {
-		return err
-	}
-	p, err := s.role(roleSink, "a")
+	p, err := s.openAlone(ctx, roleSink)
 	if err != nil {
-		return err
-	}
-	s.startLoad(ctx)
-	if err := s.flowing(ctx); err != nil {
 		return err
 	}
 	for i := range s.n(2, 4) {

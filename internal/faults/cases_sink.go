@@ -13,15 +13,8 @@ import (
 )
 
 func killSink(ctx context.Context, s *scene) error {
-	if err := s.open(ctx, roleSink); err != nil {
-		return err
-	}
-	p, err := s.role(roleSink, "a")
+	p, err := s.openAlone(ctx, roleSink)
 	if err != nil {
-		return err
-	}
-	s.startLoad(ctx)
-	if err := s.flowing(ctx); err != nil {
 		return err
 	}
 	for range s.n(4, s.long2(20, 45)) {

@@ -191,6 +191,19 @@ func (s *scene) role(role, slot string) (*testbed.Proc, error) {
 	return s.bed.Start(role+"-"+slot, s.o.Binary, append([]string{"run", role, "--slot", slot}, s.where...)...)
 }
 
+// openAlone opens the scene with a role in a process of its own, and lets the load flow.
+func (s *scene) openAlone(ctx context.Context, role string) (*testbed.Proc, error) {
+	if err := s.open(ctx, role); err != nil {
+		return nil, err
+	}
+	p, err := s.role(role, "a")
+	if err != nil {
+		return nil, err
+	}
+	s.startLoad(ctx)
+	return p, s.flowing(ctx)
+}
+
 // startLoad feeds events until the load is stopped.
 func (s *scene) startLoad(ctx context.Context) {
 	lctx, stop := context.WithCancel(ctx)

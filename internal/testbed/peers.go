@@ -55,3 +55,21 @@ func ReadPeers() (Peers, error) {
 	}
 	return p, nil
 }
+
+// ForTest makes a bed that ends with the test. Its logs stay when the test has failed.
+func ForTest(t testing.TB) *Bed {
+	t.Helper()
+	bed, err := New("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log("the logs are in", bed.Path())
+		}
+		if err := bed.Close(t.Failed()); err != nil {
+			t.Error(err)
+		}
+	})
+	return bed
+}

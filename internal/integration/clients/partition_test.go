@@ -38,7 +38,7 @@ func keys() [][]byte {
 // key must agree. Java's default, ours, and librdkafka's murmur2_random do; librdkafka's
 // default does not, and this is why docs/upstream.md says to set it.
 func TestPartitioners(t *testing.T) {
-	p, bed := testbed.Shared(t), newBed(t)
+	p, bed := testbed.Shared(t), testbed.ForTest(t)
 	adm := admin(t, p.Kafka)
 	topic := prefix() + "keys"
 	const n = 12

@@ -55,23 +55,6 @@ func sources() []string {
 	return lines
 }
 
-func newBed(t *testing.T) *testbed.Bed {
-	t.Helper()
-	bed, err := testbed.New("")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := bed.Close(t.Failed()); err != nil {
-			t.Error(err)
-		}
-		if t.Failed() {
-			t.Log("the logs are in ", bed.Path())
-		}
-	})
-	return bed
-}
-
 // open makes an installation with a registry (empty: ours) and starts its roles.
 func open(t *testing.T, bed *testbed.Bed, registry string) *place {
 	t.Helper()

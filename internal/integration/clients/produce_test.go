@@ -24,9 +24,11 @@ import (
 // What librdkafka and Kafka's Java client send, in every way they have, comes out of the
 // ledger and the table as it went in.
 func TestForeignProducers(t *testing.T) {
-	t.Run("Apicurio", func(t *testing.T) { open(t, newBed(t), testbed.Shared(t).Registry).odd(topicAudit, topicStamped) })
-	t.Run("embedded", func(t *testing.T) { open(t, newBed(t), "").odd(topicAudit) })
-	t.Run("up", func(t *testing.T) { openUp(t, newBed(t)).odd(topicAudit) })
+	t.Run("Apicurio", func(t *testing.T) {
+		open(t, testbed.ForTest(t), testbed.Shared(t).Registry).odd(topicAudit, topicStamped)
+	})
+	t.Run("embedded", func(t *testing.T) { open(t, testbed.ForTest(t), "").odd(topicAudit) })
+	t.Run("up", func(t *testing.T) { openUp(t, testbed.ForTest(t)).odd(topicAudit) })
 }
 
 // odd has all foreign producers write to topics, and looks at what comes of it.
@@ -152,7 +154,7 @@ func different(a, b *ledger.Record) string {
 // The two programs that the documentation shows do what it says, in clear and, with the
 // settings that it shows, over TLS as a user who may write one topic and no more.
 func TestDocumentedProducers(t *testing.T) {
-	pl := open(t, newBed(t), testbed.Shared(t).Registry)
+	pl := open(t, testbed.ForTest(t), testbed.Shared(t).Registry)
 	topic := pl.topic(topicAudit)
 	send := func(brokers string, python, java []string) (ids []string) {
 		t.Helper()

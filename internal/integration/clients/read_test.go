@@ -25,7 +25,7 @@ func TestForeignReaders(t *testing.T) {
 			if registry == "Apicurio" {
 				url = testbed.Shared(t).Registry
 			}
-			pl := open(t, newBed(t), url)
+			pl := open(t, testbed.ForTest(t), url)
 			const n = 600
 			r, err := pl.run("generate", "--count", strconv.Itoa(n), "--format", "avro", "--stream", "both", "--start", "2026-03-02T08:00:00Z")
 			if err != nil || r.Exit != 0 {

@@ -81,7 +81,7 @@ func TestSchemasGrow(t *testing.T) {
 
 func schemasGrow(t *testing.T, registry string) {
 	t.Helper()
-	pl := open(t, newBed(t), registry)
+	pl := open(t, testbed.ForTest(t), registry)
 	c, subject := client(t, pl.registry), pl.topic(topicAudit)+"-value"
 	send := func(subject string, values ...string) {
 		t.Helper()
@@ -185,7 +185,7 @@ func (pl *place) produce(topic string, partition int32, values ...[]byte) {
 // A registry that is away in any way makes rows wait and none wrong: what it would
 // explain stays in order, what needs no registry goes on.
 func TestRegistryAway(t *testing.T) {
-	bed := newBed(t)
+	bed := testbed.ForTest(t)
 	apicurio, err := bed.Apicurio(t.Context())
 	if err != nil {
 		t.Fatal(err)

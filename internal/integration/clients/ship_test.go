@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/goccy/go-yaml"
+
+	"github.com/sealstream/sealstream/internal/testbed"
 )
 
 // Vector and Filebeat are not to be had here. What they would do to a broker is: Vector is
@@ -17,7 +19,7 @@ import (
 // by FNV-1a. So librdkafka sends, with what the page's own blocks say, events of the
 // shapes that both send, as a user with no rights but to write.
 func TestWhatShippersSend(t *testing.T) {
-	pl := open(t, newBed(t), "")
+	pl := open(t, testbed.ForTest(t), "")
 	topic := pl.topic(topicAudit)
 	user := pl.user(topic)
 	vector, filebeat := user.vector(), user.filebeat()

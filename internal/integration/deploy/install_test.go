@@ -51,23 +51,6 @@ type install struct {
 	started map[string]*testbed.Proc
 }
 
-func newBed(t *testing.T) *testbed.Bed {
-	t.Helper()
-	bed, err := testbed.New("")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := bed.Close(t.Failed()); err != nil {
-			t.Error(err)
-		}
-		if t.Failed() {
-			t.Log("the logs are in ", bed.Path())
-		}
-	})
-	return bed
-}
-
 // lay makes an installation without topics, ACLs or tables, and a user for each role.
 func lay(t *testing.T, bed *testbed.Bed, on cluster) *install {
 	t.Helper()

@@ -25,7 +25,7 @@ import (
 // that its role cannot do what it is there for any more.
 func TestEachACLIsNeeded(t *testing.T) {
 	t.Parallel()
-	in := lay(t, newBed(t), shared(t))
+	in := lay(t, testbed.ForTest(t), shared(t))
 	all := in.printed()
 	in.grant(all...)
 	of := map[schemas.Role][]binding{}

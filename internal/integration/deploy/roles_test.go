@@ -30,7 +30,7 @@ func shared(t *testing.T) cluster {
 // and does with each principal what it is there for.
 func TestRolesWithTheirACLs(t *testing.T) {
 	t.Parallel()
-	in := lay(t, newBed(t), shared(t))
+	in := lay(t, testbed.ForTest(t), shared(t))
 	in.grant(in.printed()...)
 	in.must(schemas.RoleOperator, 0, "7 topics, 7 created, 0 problems", "topics", "create")
 	in.must(schemas.RoleOperator, 0, "7 topics, 0 problems", "topics", "check")

@@ -38,7 +38,7 @@ func own(t *testing.T, bed *testbed.Bed) cluster {
 // is lost, nothing is set aside, each role says what is wrong and goes on by itself.
 func TestCredentialsChange(t *testing.T) {
 	t.Parallel()
-	bed := newBed(t)
+	bed := testbed.ForTest(t)
 	in := lay(t, bed, own(t, bed))
 	in.grant(in.printed()...)
 	in.must(schemas.RoleOperator, 0, "0 problems", "topics", "create")

@@ -25,7 +25,7 @@ import (
 // that these brokers keep no ACLs, which lets anybody write anything.
 func TestClientCertificates(t *testing.T) {
 	t.Parallel()
-	bed := newBed(t)
+	bed := testbed.ForTest(t)
 	dir, err := bed.MakeDir("certificates")
 	if err != nil {
 		t.Fatal(err)

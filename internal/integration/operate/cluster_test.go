@@ -35,7 +35,7 @@ func secondCluster(t *testing.T, bed *testbed.Bed) *testbed.Kafka {
 // which sealed records were copied is refused by the seal itself.
 func TestWrongCluster(t *testing.T) {
 	t.Parallel()
-	bed := newBed(t)
+	bed := testbed.ForTest(t)
 	p := testbed.Shared(t)
 	s := newSite(t, bed, p.Kafka, "second", 1)
 	seal, sink := s.start()
@@ -143,7 +143,7 @@ func (s *site) copyTo(base string, rs []*kgo.Record) {
 // topic says where to go on, and PostgreSQL says it to the sink.
 func TestGroupOffsetsExpired(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, newBed(t), testbed.Shared(t).Kafka, "expired", 2)
+	s := newSite(t, testbed.ForTest(t), testbed.Shared(t).Kafka, "expired", 2)
 	seal, sink := s.start()
 	for p := range int32(2) {
 		s.produce("audit.events", p, 30)
@@ -177,7 +177,7 @@ func TestGroupOffsetsExpired(t *testing.T) {
 // void; verify shows what is missing for ever, and what is new is sound.
 func TestSealedTopicDeleted(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, newBed(t), testbed.Shared(t).Kafka, "deleted", 1)
+	s := newSite(t, testbed.ForTest(t), testbed.Shared(t).Kafka, "deleted", 1)
 	seal, sink := s.start()
 	s.produce("audit.events", 0, 30)
 	s.clean(s.settled(33))

@@ -20,7 +20,7 @@ const longestGap = 15 * time.Second
 
 // A rolling restart of a cluster loses nothing, needs nobody, and leaves no alarm.
 func TestRollingRestart(t *testing.T) {
-	bed := newBed(t)
+	bed := testbed.ForTest(t)
 	k, err := bed.Kafka(t.Context(), testbed.KafkaOptions{Nodes: 3})
 	if err != nil {
 		t.Fatal(err)

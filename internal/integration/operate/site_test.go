@@ -34,23 +34,6 @@ type site struct {
 // patience bounds every wait: a group that settles anew takes seconds, not minutes.
 const patience = 60 * time.Second
 
-func newBed(t *testing.T) *testbed.Bed {
-	t.Helper()
-	bed, err := testbed.New("")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("logs are in %s", bed.Path())
-		}
-		if err := bed.Close(t.Failed()); err != nil {
-			t.Error(err)
-		}
-	})
-	return bed
-}
-
 // newSite makes an installation whose audit.events has so many partitions. Its prefix
 // was never used before on these brokers.
 func newSite(t *testing.T, bed *testbed.Bed, kafka []string, name string, partitions int) *site {

@@ -17,7 +17,7 @@ import (
 // own and the old ledgers are the same.
 func TestPartitionsAdded(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, newBed(t), testbed.Shared(t).Kafka, "grow", 2)
+	s := newSite(t, testbed.ForTest(t), testbed.Shared(t).Kafka, "grow", 2)
 	seal, sink := s.start()
 	for p := range int32(2) {
 		s.produce("audit.events", p, 50)
@@ -85,7 +85,7 @@ func sizeOf(r report, ledger string) int {
 // goes on behind it without anybody's help.
 func TestRetentionPassesTheSeal(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, newBed(t), testbed.Shared(t).Kafka, "gap", 1)
+	s := newSite(t, testbed.ForTest(t), testbed.Shared(t).Kafka, "gap", 1)
 	seal, sink := s.start()
 	s.produce("audit.events", 0, 30)
 	s.clean(s.settled(33))
@@ -136,7 +136,7 @@ func TestRetentionPassesTheSeal(t *testing.T) {
 // next one, which names it.
 func TestSourceMadeAnew(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, newBed(t), testbed.Shared(t).Kafka, "anew", 1)
+	s := newSite(t, testbed.ForTest(t), testbed.Shared(t).Kafka, "anew", 1)
 	seal, sink := s.start()
 	s.produce("audit.events", 0, 30)
 	s.produce("domain.events", 0, 10)
@@ -187,7 +187,7 @@ func TestSourceMadeAnew(t *testing.T) {
 func TestSealedTopicWithDefaultLimits(t *testing.T) {
 	t.Parallel()
 	p := testbed.Shared(t)
-	s := newSite(t, newBed(t), p.Kafka, "limits", 1)
+	s := newSite(t, testbed.ForTest(t), p.Kafka, "limits", 1)
 	sealed := s.topic("audit.events.sealed")
 	s.deleteTopic(sealed)
 	conf := map[string]*string{"cleanup.policy": kadm.StringPtr("compact,delete")}
